@@ -1,0 +1,1 @@
+"""Bounded, verified and pipelined input and output. Nothing here knows about images or keys."""

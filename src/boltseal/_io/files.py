@@ -1,0 +1,191 @@
+"""Files of a folder that may be hostile, and temporary files that are swept after a crash."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from boltseal.errors import IntegrityError, LimitExceededError, NotFoundError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
+_NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
+        hint = "free some space and run it again" if error.errno in _FULL else None
+        raise StorageError(f"{reason} while {doing}", hint=hint) from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def open_directory(path: str, *, dir_fd: int | None = None, follow: bool = False) -> int:
+    """Open a folder for use as ``dir_fd``; a symbolic link is refused unless ``follow``."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW)
+    try:
+        return os.open(path, flags, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR) and not follow:
+            raise IntegrityError(f"{path} is not a folder but a link or a file") from None
+        raise
+
+
+def open_regular(path: str, *, dir_fd: int | None = None, follow: bool = False) -> int:
+    """Open a file for reading; links, pipes, sockets and devices are refused.
+
+    Raises IntegrityError for those, OSError for what the system reports.
+    """
+    try:
+        # O_NONBLOCK: opening a named pipe must not wait for a writer
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        fd = os.open(path, flags, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise IntegrityError(f"{path} is a symbolic link or a special file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise IntegrityError(f"{path} is not a regular file")
+    return fd
+
+
+def read_bounded(fd: int, what: str, *, max_bytes: int) -> bytes:
+    """Everything from ``fd``, at most ``max_bytes``."""
+    parts: list[bytes] = []
+    left = max_bytes + 1
+    while left > 0 and (part := os.read(fd, min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    if left <= 0:
+        raise LimitExceededError(f"{what} is larger than the limit of {max_bytes} bytes")
+    return b"".join(parts)
+
+
+def read_user_file(path: str, what: str, *, max_bytes: int) -> bytes:
+    """A file that the user named (links are fine); NotFoundError or StorageError otherwise."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFoundError(f"{what} {path} does not exist") from None
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise StorageError(f"{what} {path} cannot be opened: {reason}") from None
+    try:
+        with storage_errors(f"reading {what} {path}"):
+            return read_bounded(fd, f"{what} {path}", max_bytes=max_bytes)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``, over short writes."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view = view[count:]
+        offset += count
+
+
+def clone(source: int, target: int) -> bool:
+    """Share all extents of a file with another (a reflink); False where that is not possible."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False
+    return True
+
+
+def may_share(fd: int) -> bool:
+    """Whether a hard link to this file is safe: ours, and nobody else may write to it."""
+    info = os.fstat(fd)
+    return (
+        stat.S_ISREG(info.st_mode)
+        and info.st_uid == os.geteuid()
+        and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+def sync_directory(fd: int) -> None:
+    """Make renames in a folder durable."""
+    os.fsync(fd)
+
+
+def new_temporary(prefix: str, dir_fd: int) -> tuple[str, int]:
+    """Create, open and lock a temporary file in a folder: its name and descriptor.
+
+    The lock tells :func:`sweep_temporaries` that its owner is alive.
+    """
+    name = f"{prefix}{os.urandom(8).hex()}"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return name, fd
+
+
+def new_temporary_directory(prefix: str, dir_fd: int) -> tuple[str, int]:
+    """Like :func:`new_temporary`, for a folder that only its owner can enter."""
+    name = f"{prefix}{os.urandom(8).hex()}"
+    os.mkdir(name, 0o700, dir_fd=dir_fd)
+    fd = open_directory(name, dir_fd=dir_fd)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return name, fd
+
+
+def sweep_temporaries(prefix: str, dir_fd: int) -> None:
+    """Remove temporaries of processes that were killed; the caller holds the folder's lock."""
+    for name in os.listdir(dir_fd):
+        if not name.startswith(prefix):
+            continue
+        with suppress(OSError):
+            fd = os.open(name, _NO_LINK | os.O_NONBLOCK, dir_fd=dir_fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(name, fd, dir_fd)
+            finally:
+                os.close(fd)
+
+
+def remove(name: str, fd: int, dir_fd: int) -> None:
+    """Remove a temporary file, or a temporary folder with the files in it."""
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    for inner in os.listdir(fd):
+        os.unlink(inner, dir_fd=fd)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+@contextmanager
+def directory_lock(fd: int) -> Iterator[None]:
+    """Hold the exclusive advisory lock of an open folder."""
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def umask_mode(mode: int = 0o666) -> int:
+    """``mode`` as the user's umask leaves it; the umask is read without changing it."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("Umask:"):
+                    return mode & ~int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    return mode & ~0o022
+
+

@@ -1,0 +1,84 @@
+"""JSON from outside: UTF-8 only, bounded in size and depth, no duplicate keys, no NaN.
+
+A document that two parsers can read in two ways is refused, because a registry could show one
+reading to us and the other to a runtime (CVE-2021-41190 was of that kind).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from boltseal.errors import LimitExceededError, MalformedError
+
+MAX_NESTING = 64  # levels of objects and arrays in one document
+
+
+def loads(raw: bytes, what: str, *, max_bytes: int) -> Any:
+    """Parse ``raw``, which is called ``what`` in errors.
+
+    Raises LimitExceededError over ``max_bytes`` or MAX_NESTING, MalformedError for anything that
+    is not one strict JSON value.
+    """
+    if len(raw) > max_bytes:
+        raise LimitExceededError(f"{what} has {len(raw)} bytes, over the limit of {max_bytes}")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedError(f"{what} is not UTF-8 text") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError:
+        raise LimitExceededError(_too_deep(what)) from None
+    except _DuplicateKeyError as error:
+        raise MalformedError(f"{what} has the key {error.args[0]!r} twice in one object") from None
+    except ValueError:
+        raise MalformedError(f"{what} is not valid JSON") from None
+    _check_depth(value, what)
+    return value
+
+
+def load_object(raw: bytes, what: str, *, max_bytes: int) -> dict[str, Any]:
+    """Like :func:`loads`, for a document that has to be an object."""
+    value = loads(raw, what, max_bytes=max_bytes)
+    if not isinstance(value, dict):
+        raise MalformedError(f"{what} is not a JSON object")
+    return value
+
+
+class _DuplicateKeyError(Exception):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKeyError(key[:80])
+            seen.add(key)
+    return found
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _too_deep(what: str) -> str:
+    return f"{what} is nested deeper than the limit of {MAX_NESTING} levels"
+
+
+def _check_depth(value: Any, what: str) -> None:
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        if not below:
+            return
+        level = below
+    raise LimitExceededError(_too_deep(what))

@@ -1,0 +1,1 @@
+"""The layer cipher and its options. Nothing here knows how the layer key is wrapped."""

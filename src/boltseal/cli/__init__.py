@@ -1,0 +1,1 @@
+"""The command line. Only this room reads arguments and the environment, prints, and exits."""

@@ -1,0 +1,41 @@
+"""``boltseal copy``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boltseal.cli import options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from boltseal.cli.output import Output
+
+EXAMPLES = """\
+examples:
+  boltseal copy oci:app:v1 oci-archive:app.tar:v1
+  boltseal copy oci-archive:app.tar oci:app:v1
+  boltseal copy oci:app:v1 oci:arm:v1 --platform linux/arm64
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    options.add_source(parser)
+    options.add_destination(parser)
+    options.add_platform(parser)
+    options.add_output(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Copy, and report."""
+    from boltseal.cli.progress import Bar
+    from boltseal.cli.summary import layers, show
+    from boltseal.image.copy import copy
+
+    with Bar(quiet=output.quiet) as bar:
+        outcome = copy(
+            args.source, args.destination, platforms=options.platforms(args), progress=bar
+        )
+    show(output, outcome, f"copied {layers(len(outcome.layers))}")
+    return 0

@@ -1,0 +1,52 @@
+"""``boltseal decrypt``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boltseal.cli import options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from boltseal.cli.output import Output
+
+EXAMPLES = """\
+examples:
+  boltseal decrypt oci:app:v1-sealed oci:plain:v1 -k prod.pem
+  boltseal decrypt oci:app:v1-sealed oci:plain:v1 -k prod.pem:file=/run/secrets/passphrase
+  boltseal decrypt oci-archive:app.tar oci:plain:v1 -k prod.pem --check-content
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    options.add_source(parser)
+    options.add_destination(parser)
+    options.add_keys(parser, "a private key to open it with (repeatable)")
+    parser.add_argument(
+        "--check-content",
+        action="store_true",
+        help="decompress every layer and compare it with the diff ids of the image's config",
+    )
+    options.add_platform(parser)
+    options.add_output(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Decrypt, and report."""
+    from boltseal.cli.progress import Bar
+    from boltseal.cli.summary import layers, show
+    from boltseal.image.decrypt import decrypt
+
+    with Bar(quiet=output.quiet) as bar:
+        outcome = decrypt(
+            args.source,
+            args.destination,
+            options.identities(args.keys),
+            platforms=options.platforms(args),
+            check_content=args.check_content,
+            progress=bar,
+        )
+    show(output, outcome, f"decrypted {layers(outcome.count('decrypted'))}")
+    return 0

@@ -1,0 +1,81 @@
+"""``boltseal encrypt``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boltseal.cli import options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from boltseal.cli.output import Output
+
+EXAMPLES = """\
+examples:
+  boltseal encrypt oci:app:v1 oci:app:v1-sealed -r jwe:prod.pub.pem
+  boltseal encrypt oci:app:v1 oci-archive:app.tar:v1 -r jwe:a.pub.pem -r jwe:b.pub.pem
+  boltseal encrypt oci:app:v1 oci:app:v1-sealed -r jwe:prod.pub.pem --layer -1
+  boltseal encrypt oci:app:v1-sealed oci:app:v1-both -r jwe:new.pub.pem -k prod.pem
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    options.add_source(parser)
+    options.add_destination(parser)
+    parser.add_argument(
+        "-r",
+        "--recipient",
+        "--encryption-key",
+        dest="recipients",
+        action="append",
+        default=[],
+        metavar="jwe:FILE",
+        help="who can open it: a public key or certificate (repeatable)",
+    )
+    parser.add_argument(
+        "--layer",
+        "--encrypt-layer",
+        dest="layers",
+        action="append",
+        default=[],
+        metavar="SEL",
+        help="encrypt only these layers: 0, -1 (the last), 0..2, -2.. (repeatable; all by default)",
+    )
+    parser.add_argument(
+        "--no-kid", action="store_true", help="do not write recipients' thumbprints into the image"
+    )
+    options.add_keys(
+        parser, "a key that opens layers which are encrypted already, to add recipients to them"
+    )
+    options.add_platform(parser)
+    options.add_output(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Encrypt, and report."""
+    from boltseal.cli.progress import Bar
+    from boltseal.cli.summary import layers, show
+    from boltseal.image.encrypt import encrypt
+
+    who = options.recipients(args.recipients, with_kid=not args.no_kid)
+    with Bar(quiet=output.quiet) as bar:
+        outcome = encrypt(
+            args.source,
+            args.destination,
+            who,
+            identities=options.identities(args.keys),
+            layers=args.layers,
+            platforms=options.platforms(args),
+            progress=bar,
+        )
+    parts = [f"encrypted {layers(outcome.count('encrypted'))} for {len(who)} recipient(s)"]
+    if clear := outcome.count("clear"):
+        parts.append(f"{layers(clear)} left readable, as chosen")
+    if added := outcome.count("recipients added"):
+        parts.append(f"recipients added to {layers(added)}")
+    if kept := outcome.count("already encrypted"):
+        parts.append(f"{layers(kept)} encrypted before")
+    show(output, outcome, ", ".join(parts))
+    return 0

@@ -1,0 +1,70 @@
+"""``boltseal keygen``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boltseal.cli import options
+from boltseal.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from boltseal.cli.output import Output
+
+EXAMPLES = """\
+examples:
+  boltseal keygen prod.pem                    writes prod.pem and prod.pub.pem, RSA 3072
+  boltseal keygen -a p256 edge.pem
+  boltseal keygen --passphrase file=secret.txt prod.pem
+  boltseal keygen --passphrase ask prod.pem
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    from boltseal.keywrap.generate import ALGORITHMS
+
+    parser.add_argument("file", metavar="FILE", help="private key to write (mode 0600)")
+    parser.add_argument(
+        "-a",
+        "--algorithm",
+        choices=ALGORITHMS,
+        default=ALGORITHMS[0],
+        help="kind of key (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--passphrase",
+        metavar="ask|file=…|fd=N|pass=…",
+        help="encrypt the private key (skopeo cannot read an encrypted PKCS#8 key)",
+    )
+    options.add_output(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Generate, and say where the files are."""
+    from dataclasses import asdict
+
+    from boltseal.keywrap.generate import generate
+
+    pair = generate(args.file, args.algorithm, _passphrase(args.passphrase, args.file))
+    output.line(f"private key  {pair.private_file}  (keep it secret)")
+    output.line(f"public key   {pair.public_file}")
+    output.line(f"{pair.kind}, thumbprint {pair.thumbprint}")
+    output.document(asdict(pair))
+    return 0
+
+
+def _passphrase(text: str | None, name: str) -> bytes | None:
+    if text is None:
+        return None
+    if text != "ask":
+        from boltseal.keywrap.parse import read_passphrase
+
+        return read_passphrase(text)
+    first = options.ask_passphrase(name)
+    if first is None:
+        raise UsageError("there is no terminal to ask for a passphrase on", hint="use file= or fd=")
+    if options.ask_passphrase(f"{name}, again") != first:
+        raise UsageError("the two passphrases differ")
+    return first

@@ -1,0 +1,104 @@
+"""Options that several commands share, in every spelling that skopeo, podman and ctr-enc users know."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boltseal.keywrap.base import Identity, Recipient
+
+# Options whose value may begin with a dash, which argparse would take for an option.
+_LAYER_OPTIONS = ("--layer", "--encrypt-layer")
+_DASH_VALUE = re.compile(r"-[0-9][0-9.,-]*")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """``--json`` and ``--quiet``."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document on standard output"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+
+
+def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> None:
+    """The image that is read."""
+    parser.add_argument(
+        "source", metavar=name, help="image to read: oci:PATH[:TAG][@DIGEST] or oci-archive:FILE[:TAG]"
+    )
+
+
+def add_destination(parser: argparse.ArgumentParser) -> None:
+    """The image that is written."""
+    parser.add_argument(
+        "destination", metavar="DST", help="image to write: oci:PATH[:TAG] or oci-archive:FILE[:TAG]"
+    )
+
+
+def add_platform(parser: argparse.ArgumentParser) -> None:
+    """``--platform``, which narrows the result."""
+    parser.add_argument(
+        "--platform",
+        action="append",
+        default=[],
+        metavar="OS/ARCH",
+        help="keep only this platform (repeatable; all by default)",
+    )
+
+
+def add_keys(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """``--key``, with every way to name its passphrase."""
+    parser.add_argument(
+        "-k",
+        "--key",
+        "--decryption-key",
+        dest="keys",
+        action="append",
+        default=[],
+        metavar="FILE[:pass=…|:file=…|:fd=N]",
+        help=purpose,
+    )
+
+
+def platforms(args: argparse.Namespace) -> list[str]:
+    """The platforms asked for; commas separate several in one option."""
+    return [one for text in args.platform for one in text.split(",")]
+
+
+def identities(texts: Sequence[str]) -> list[Identity]:
+    """Private keys; a passphrase that is not named is asked for on the terminal."""
+    from boltseal.keywrap.parse import parse_identity
+
+    return [parse_identity(text, ask=ask_passphrase) for text in texts]
+
+
+def recipients(texts: Sequence[str], *, with_kid: bool) -> list[Recipient]:
+    """Public keys."""
+    from boltseal.keywrap.parse import parse_recipient
+
+    return [parse_recipient(text, with_kid=with_kid) for text in texts]
+
+
+def ask_passphrase(name: str) -> bytes | None:
+    """Ask on the terminal; None when there is none."""
+    import sys
+
+    if not sys.stdin.isatty():
+        return None
+    import getpass
+
+    return getpass.getpass(f"passphrase for {name}: ").encode()
+
+
+def join_dash_values(arguments: Sequence[str]) -> list[str]:
+    """``--layer -2..`` to ``--layer=-2..``."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in _LAYER_OPTIONS and _DASH_VALUE.fullmatch(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined

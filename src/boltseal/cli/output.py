@@ -1,0 +1,104 @@
+"""All printing. Results go to standard output, everything else to standard error.
+
+Whatever comes from an image may hold terminal escapes; nothing but printable characters gets out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from boltseal.errors import BoltsealError, NoMatchingKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def printable(text: str) -> str:
+    """``text`` with control, bidirectional and unprintable characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def size(count: int) -> str:
+    """Bytes for people: ``5.1 MiB``."""
+    value = float(count)
+    for unit in _UNITS[:-1]:
+        if value < 1024:
+            break
+        value /= 1024
+    else:
+        unit = _UNITS[-1]
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+class Output:
+    """What one run prints, according to ``--json`` and ``--quiet``."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def line(self, text: str = "", *, style: str = "") -> None:
+        """A line of the human result; nothing with ``--json`` or ``--quiet``."""
+        if not self.as_json and not self.quiet:
+            sys.stdout.write(_styled(printable(text), style, sys.stdout) + "\n")
+
+    def table(self, rows: Sequence[Sequence[str]], *, indent: str = "  ") -> None:
+        """Rows in aligned columns; the first is the heading."""
+        widths = [max(len(printable(row[place])) for row in rows) for place in range(len(rows[0]))]
+        for number, row in enumerate(rows):
+            cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
+            self.line((indent + "  ".join(cells)).rstrip(), style="" if number else "dim")
+
+    def document(self, value: dict[str, Any]) -> None:
+        """The one document of ``--json``."""
+        if self.as_json:
+            import json
+
+            json.dump(value, sys.stdout, indent=2)
+            sys.stdout.write("\n")
+
+    def note(self, text: str) -> None:
+        """Something the user should know, on standard error."""
+        if not self.quiet:
+            sys.stderr.write(_styled("note: ", "yellow", sys.stderr) + printable(text) + "\n")
+
+    def error(self, error: BoltsealError) -> None:
+        """An error in one line, its hint in another; with ``--json`` also as the document."""
+        place = ", ".join(error.where)
+        text = f"{place}: {error.message}" if place else error.message
+        self.failure(text, error.hint)
+        if self.as_json:
+            details: dict[str, Any] = {
+                "type": type(error).__name__,
+                "message": error.message,
+                "where": list(error.where),
+                "hint": error.hint,
+                "exit_code": error.exit_code,
+            }
+            if isinstance(error, NoMatchingKeyError):
+                details["causes"] = list(error.causes)
+            self.document({"error": details})
+
+    def failure(self, text: str, hint: str | None = None) -> None:
+        """What went wrong, on standard error, even with ``--quiet``."""
+        sys.stderr.write(_styled("error: ", "red", sys.stderr) + printable(text) + "\n")
+        if hint:
+            sys.stderr.write(_styled("hint:  ", "dim", sys.stderr) + printable(hint) + "\n")
+
+
+_STYLES = {"red": "31", "yellow": "33", "green": "32", "dim": "2", "bold": "1"}
+
+
+def _styled(text: str, style: str, stream: Any) -> str:
+    """Colour on a terminal alone, and never against NO_COLOR."""
+    if not style or not text or "NO_COLOR" in os.environ or not stream.isatty():
+        return text
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"

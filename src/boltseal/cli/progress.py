@@ -1,0 +1,63 @@
+"""A progress bar on a terminal, for work that takes long enough to need one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from boltseal.image.report import Progress
+
+_PATIENCE = 0.4  # seconds before a bar appears
+
+
+class Bar:
+    """A progress callback. Without a terminal, or with ``--quiet``, it does nothing."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._wanted = not quiet and sys.stderr.isatty()
+        self._begun = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, event: Progress) -> None:
+        if not self._wanted:
+            return
+        if self._bar is None:
+            if time.monotonic() - self._begun < _PATIENCE:
+                return
+            self._start(event.total)
+        self._bar.update(
+            self._task, completed=event.done, total=event.total, description=event.step
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _start(self, total: int) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.DownloadColumn(binary_units=True),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total)
+        self._bar.start()

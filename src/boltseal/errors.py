@@ -1,0 +1,117 @@
+"""Every error that Boltseal raises on purpose.
+
+::
+
+    BoltsealError                     exit code 1
+    ├── UsageError                    2  arguments, references or selections that make no sense
+    ├── NotFoundError                 1  an image, tag, platform or file that is not there
+    ├── StorageError                  1  the disk is full, permission is missing, a write failed
+    ├── KeyFileError                  1  a key file that cannot be read, or a wrong passphrase
+    ├── UnsupportedError              1  something valid that this version does not do
+    ├── NoMatchingKeyError            3  none of the keys given opens a layer
+    └── IntegrityError                4  what was read is not what it claims to be
+        ├── DigestMismatchError
+        ├── SizeMismatchError
+        ├── AuthenticationError          the HMAC is missing or wrong
+        ├── MalformedError               not the JSON, base64 or structure it has to be
+        └── LimitExceededError           larger, longer or deeper than Boltseal reads
+
+A message says what is wrong, in lower case; ``where`` says in which image, platform and layer,
+outermost first; ``hint`` says what to do next. None of them ever carries a secret, a token or the
+query of a URL.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class BoltsealError(Exception):
+    """The root of the tree; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        place = ", ".join(self.where)
+        text = f"{place}: {self.message}" if place else self.message
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class UsageError(BoltsealError):
+    """The caller asked for something that makes no sense."""
+
+    exit_code = 2
+
+
+class NotFoundError(BoltsealError):
+    """An image, tag, platform, blob or file is not there."""
+
+
+class StorageError(BoltsealError):
+    """The operating system refused to read or write."""
+
+
+class KeyFileError(BoltsealError):
+    """A key file cannot be read, holds no usable key, or its passphrase is wrong."""
+
+
+class UnsupportedError(BoltsealError):
+    """Valid, but not something this version can do."""
+
+
+class NoMatchingKeyError(BoltsealError):
+    """None of the identities given opens a layer; ``causes`` has what each of them said."""
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, causes: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.causes = causes
+
+
+class IntegrityError(BoltsealError):
+    """What was read is not what it claims to be; nothing of it was released."""
+
+    exit_code = 4
+
+
+class DigestMismatchError(IntegrityError):
+    """Content does not have the digest that names it."""
+
+
+class SizeMismatchError(IntegrityError):
+    """Content does not have the size its descriptor states."""
+
+
+class AuthenticationError(IntegrityError):
+    """The HMAC over a ciphertext is missing or wrong."""
+
+
+class MalformedError(IntegrityError):
+    """Input that is not the JSON, base64 or structure it has to be."""
+
+
+class LimitExceededError(IntegrityError):
+    """Input over one of the named limits (see ``boltseal.spec.limits``)."""
+
+
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Add ``place`` in front of the location of any Boltseal error that passes through."""
+    try:
+        yield
+    except BoltsealError as error:
+        error.where = (place, *error.where)
+        raise

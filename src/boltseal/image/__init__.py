@@ -1,0 +1,1 @@
+"""Whole images: encrypt, decrypt, copy, inspect. Nothing here prints or reads arguments."""

@@ -1,0 +1,132 @@
+"""Decrypt an image: every key is unwrapped before the first layer is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boltseal._io import pipeline
+from boltseal.image import transfer
+from boltseal.image.arguments import as_identities
+from boltseal.image.session import Session
+from boltseal.layer.content import ContentCheck
+from boltseal.layer.decrypt import decrypt_layer, unlock_layer
+from boltseal.layer.stream import CheckedReader
+from boltseal.spec.mediatypes import is_encrypted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from boltseal.image.report import Meter, Outcome, Progress
+    from boltseal.image.tree import ManifestNode
+    from boltseal.keywrap.base import Identity
+    from boltseal.layer.decrypt import UnlockedLayer
+    from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
+    from boltseal.spec.edit import DescriptorEdit
+    from boltseal.spec.platform import Platform
+    from boltseal.spec.reference import Reference
+
+
+def decrypt(
+    source: str | Reference,
+    destination: str | Reference,
+    identities: Sequence[str | Identity],
+    *,
+    platforms: Sequence[str | Platform] = (),
+    check_content: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Write an image with every encrypted layer opened.
+
+    ``identities`` are ``FILE``, ``FILE:pass=TEXT`` … or Identity objects. No plaintext gets a name
+    in the destination before its size, digest and HMAC were right; with ``check_content`` every
+    layer is also decompressed in passing and compared with the config's diff ids, which tells a
+    layer that was moved in from another image.
+
+    A valid HMAC does not say who encrypted: anyone can encrypt for a public key.
+
+    Raises NoMatchingKeyError, IntegrityError or another BoltsealError; the destination is then as
+    before.
+    """
+    keys = as_identities(identities)
+    with Session(source, destination, platforms, progress) as session:
+        job = _Decryption(session, keys, check_content)
+        for node, index, layer in session.layers():
+            if is_encrypted(layer.media_type):
+                with session.at_layer(node, index):
+                    job.unlock(node, index, layer)
+        meter = session.begin_writing()
+        for node, index, layer in session.layers():
+            with session.at_layer(node, index):
+                job.run(node, index, layer, meter)
+        if not session.edits:
+            session.journal.note("no layer is encrypted: the image was copied as it is")
+        return session.finish(meter)
+
+
+class _Decryption:
+    def __init__(self, session: Session, identities: Sequence[Identity], check: bool) -> None:
+        self._session = session
+        self._identities = identities
+        self._check = check
+        self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
+        self._by_annotations: dict[object, UnlockedLayer] = {}
+        self._done: dict[object, DescriptorEdit] = {}
+
+    def unlock(self, node: ManifestNode, index: int, layer: Descriptor) -> None:
+        """Unwrap one layer's key; a layer that occurs again costs nothing."""
+        same = (layer.media_type, frozenset(layer.annotations.items()))
+        if same not in self._by_annotations:
+            self._by_annotations[same] = unlock_layer(layer, self._identities)
+        self._unlocked[node.descriptor.digest, index] = self._by_annotations[same]
+
+    def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> None:
+        """Open one layer, or copy it when it is not encrypted."""
+        session = self._session
+        unlocked = self._unlocked.get((node.descriptor.digest, index))
+        diff_id = node.config.diff_ids[index] if self._check and node.config else None
+        if unlocked is None:
+            there = session.copy_layer(node, index, layer, meter)
+            if there and diff_id is not None:
+                self._check_clear(layer, diff_id)
+            session.journal.layer(node.label, index, "clear" if there else "missing", layer)
+            return
+        meter.begin(f"decrypt layer {index} of {node.label}")
+        change = self._decrypt(layer, unlocked, diff_id, meter)
+        session.edits.setdefault(node.descriptor.digest, {})[index] = change
+        session.journal.layer(node.label, index, "decrypted", transfer.apply(layer, change))
+
+    def _decrypt(
+        self, layer: Descriptor, unlocked: UnlockedLayer, diff_id: Digest | None, meter: Meter
+    ) -> DescriptorEdit:
+        same = (layer.media_type, layer.digest, layer.size, unlocked.private, unlocked.public, diff_id,
+                frozenset(layer.annotations), layer.data is None)  # fmt: skip
+        if same in self._done:
+            meter.tick(layer.size)
+            return self._done[same]
+        reader = self._session.source.open(layer)
+        try:
+            writer = self._session.destination.create(layer.size)
+            try:
+                change = decrypt_layer(
+                    layer, unlocked, reader, writer, diff_id=diff_id, tick=meter.tick
+                )
+            finally:
+                writer.abort()
+        finally:
+            reader.close()
+        self._done[same] = change
+        return change
+
+    def _check_clear(self, layer: Descriptor, diff_id: Digest) -> None:
+        content = ContentCheck(diff_id)
+        reader = self._session.source.open(layer)
+        try:
+            checked = CheckedReader(layer, reader)
+            pipeline.run(
+                checked.read_into, [lambda chunk: content.update(chunk.data)], size=layer.size
+            )
+            checked.finish()
+        finally:
+            reader.close()
+        content.finish()

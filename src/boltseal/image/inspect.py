@@ -1,0 +1,131 @@
+"""Look at an image without any key and without reading a layer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from boltseal.blockcipher.options import PublicOptions
+from boltseal.errors import IntegrityError, located
+from boltseal.image import tree
+from boltseal.image.arguments import as_platforms, as_reference
+from boltseal.keywrap import packets
+from boltseal.spec import annotations as names
+from boltseal.spec.mediatypes import is_encrypted
+from boltseal.transports.parse import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boltseal.keywrap.base import WrappedKey
+    from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.platform import Platform
+    from boltseal.spec.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One layer; ``size`` in bytes; ``problems`` says what a reader would refuse."""
+
+    layer: int
+    media_type: str
+    digest: str
+    size: int
+    encrypted: bool
+    cipher: str | None
+    keys: tuple[WrappedKey, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestReport:
+    """One manifest: a platform's image, an artifact or an attestation."""
+
+    platform: str | None
+    media_type: str
+    digest: str
+    size: int
+    attestation: bool
+    layers: tuple[LayerReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReport:
+    """What a reference names."""
+
+    image: str
+    media_type: str
+    digest: str
+    size: int
+    manifests: tuple[ManifestReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return asdict(self)
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong, with its place."""
+        return [
+            f"{manifest.platform or manifest.digest}, layer {layer.layer}: {problem}"
+            for manifest in self.manifests
+            for layer in manifest.layers
+            for problem in layer.problems
+        ]
+
+
+def inspect(
+    source: str | Reference, *, platforms: Sequence[str | Platform] = ()
+) -> ImageReport:
+    """What is in an image: platforms, layers, and for whom each encrypted layer's key is wrapped.
+
+    Manifests and configurations are verified; layers are not read. A recipient is shown as far as
+    its packet tells. Raises BoltsealError.
+    """
+    reference = as_reference(source)
+    with located(str(reference)), open_source(reference) as opened:
+        root = opened.root()
+        node = tree.load(opened, root.descriptor, as_platforms(platforms))
+        return ImageReport(
+            image=str(reference),
+            media_type=node.descriptor.media_type,
+            digest=str(node.descriptor.digest),
+            size=node.descriptor.size,
+            manifests=tuple(_manifest(one) for one in tree.manifests(node)),
+        )
+
+
+def _manifest(node: tree.ManifestNode) -> ManifestReport:
+    known = node.platform is not None and node.platform.is_known
+    return ManifestReport(
+        platform=str(node.platform) if known else None,
+        media_type=node.descriptor.media_type,
+        digest=str(node.descriptor.digest),
+        size=node.descriptor.size,
+        attestation=node.is_attestation,
+        layers=tuple(_layer(index, layer) for index, layer in enumerate(node.manifest.layers)),
+    )
+
+
+def _layer(index: int, layer: Descriptor) -> LayerReport:
+    cipher: str | None = None
+    keys: tuple[WrappedKey, ...] = ()
+    problems: tuple[str, ...] = ()
+    if is_encrypted(layer.media_type):
+        keys, problems = packets.describe(layer.annotations)
+        if not keys and not problems:
+            problems = ("the layer is encrypted but carries no wrapped key",)
+        try:
+            cipher = PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS)).cipher
+        except IntegrityError as error:
+            problems = (*problems, error.message)
+    return LayerReport(
+        layer=index,
+        media_type=layer.media_type,
+        digest=str(layer.digest),
+        size=layer.size,
+        encrypted=is_encrypted(layer.media_type),
+        cipher=cipher,
+        keys=keys,
+        problems=problems,
+    )

@@ -1,0 +1,107 @@
+"""What an operation did, as values: the command line and programs read the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boltseal.spec.descriptor import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Passed to a progress callback: bytes done of all bytes, and what is being done."""
+
+    step: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOutcome:
+    """What became of one layer.
+
+    ``action`` is one of ``encrypted``, ``decrypted``, ``recipients added``, ``already encrypted``,
+    ``clear`` and ``missing`` (a foreign layer that only its URL has).
+    """
+
+    platform: str
+    layer: int
+    action: str
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The image that was written, layer by layer, and what the user should know about it."""
+
+    image: str
+    media_type: str
+    digest: str
+    size: int
+    layers: tuple[LayerOutcome, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return asdict(self)
+
+    def count(self, action: str) -> int:
+        """How many layers had this done to them."""
+        return sum(1 for layer in self.layers if layer.action == action)
+
+
+@dataclass(slots=True)
+class Journal:
+    """Collects outcomes and notes while an operation runs."""
+
+    layers: list[LayerOutcome] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def layer(self, platform: str, index: int, action: str, descriptor: Descriptor) -> None:
+        """Record one layer, by the descriptor it has now."""
+        self.layers.append(
+            LayerOutcome(
+                platform, index, action, descriptor.media_type, str(descriptor.digest), descriptor.size
+            )
+        )
+
+    def note(self, text: str) -> None:
+        """Record something the user should know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def outcome(self, image: str, root: Descriptor) -> Outcome:
+        """The finished report."""
+        return Outcome(
+            image, root.media_type, str(root.digest), root.size, tuple(self.layers), tuple(self.notes)
+        )
+
+
+class Meter:
+    """Adds up the bytes of an operation for its progress callback."""
+
+    def __init__(self, total: int, callback: Callable[[Progress], None] | None) -> None:
+        self._total = total
+        self._callback = callback
+        self._done = 0
+        self._step = ""
+
+    def begin(self, step: str) -> None:
+        """The next bytes belong to this step."""
+        self._step = step
+        self._report()
+
+    def tick(self, count: int) -> None:
+        """So many more bytes are done."""
+        self._done += count
+        self._report()
+
+    def _report(self) -> None:
+        if self._callback is not None:
+            self._callback(Progress(self._step, self._done, self._total))

@@ -1,0 +1,111 @@
+"""What encrypt, decrypt and copy have in common: open both ends, read the tree, write it, commit."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from boltseal.errors import located
+from boltseal.image import transfer, tree
+from boltseal.image.report import Journal, Meter, Outcome
+from boltseal.image.arguments import as_platforms, as_reference
+from boltseal.transports.parse import open_destination, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from boltseal.image.report import Progress
+    from boltseal.image.tree import ManifestNode, Node
+    from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.platform import Platform
+    from boltseal.spec.reference import Reference
+    from boltseal.transports.base import ImageDestination, ImageSource, Root
+
+
+class Session:
+    """One source, one destination, one tree. A context manager that undoes what is not finished."""
+
+    source: ImageSource
+    destination: ImageDestination
+    node: Node
+    _root: Root
+
+    def __init__(
+        self,
+        source: str | Reference,
+        destination: str | Reference,
+        platforms: Sequence[str | Platform],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._from = as_reference(source)
+        self._to = as_reference(destination)
+        self._platforms = as_platforms(platforms)
+        self._progress = progress
+        self._stack = ExitStack()
+        self.journal = Journal()
+        self.edits: transfer.LayerEdits = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            destination = open_destination(self._to)  # refuses what cannot be written to
+            with located(str(self._from)):
+                self.source = stack.enter_context(open_source(self._from))
+                self._root = self.source.root()
+                self.node = tree.load(self.source, self._root.descriptor, self._platforms)
+            self.destination = destination
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def begin_writing(self) -> Meter:
+        """Open the destination: called when everything that can fail before has not failed."""
+        with located(str(self._to)):
+            self._stack.enter_context(self.destination)
+        total = sum(
+            blob.size
+            for node in tree.manifests(self.node)
+            for blob in (node.manifest.config, *node.manifest.layers)
+        ) + sum(node.descriptor.size for node in tree.opaque(self.node))
+        return Meter(total, self._progress)
+
+    def layers(self) -> Iterable[tuple[ManifestNode, int, Descriptor]]:
+        """Every layer of every manifest, once for each manifest digest."""
+        seen = set()
+        for node in tree.manifests(self.node):
+            if node.descriptor.digest not in seen:
+                seen.add(node.descriptor.digest)
+                for index, layer in enumerate(node.manifest.layers):
+                    yield node, index, layer
+
+    def copy_layer(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> bool:
+        """Copy a layer as it is; False for a foreign one that is not there."""
+        meter.begin(f"copy layer {index} of {node.label}")
+        return transfer.copy_blob(self.source, self.destination, layer, meter)
+
+    def finish(self, meter: Meter) -> Outcome:
+        """Write what is left, commit, and report."""
+        meter.begin("write manifests")
+        with located(str(self._from)):
+            root = transfer.write_tree(
+                self.source, self.destination, self.node, self.edits, meter
+            )
+        for node in tree.opaque(self.node):
+            self.journal.note(transfer.opaque_note(node))
+        with located(str(self._to)):
+            self.destination.commit(root, self._root.document)
+        return self.journal.outcome(str(self._to), root)
+
+    def at_layer(self, node: ManifestNode, index: int) -> ExitStack:
+        """Errors inside are located at one layer."""
+        stack = ExitStack()
+        for place in (str(self._from), node.label, f"layer {index}"):
+            stack.enter_context(located(place))
+        return stack

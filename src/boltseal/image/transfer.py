@@ -1,0 +1,201 @@
+"""Move what stays as it is, and write manifests and indexes around what has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from boltseal._io import pipeline
+from boltseal.errors import NotFoundError, located
+from boltseal.image.tree import IndexNode, ManifestNode, Node, OpaqueNode
+from boltseal.layer.stream import CheckedReader
+from boltseal.spec import edit, mediatypes
+from boltseal.spec.annotations import ATTESTATION_DIGEST
+from boltseal.spec.descriptor import Descriptor
+from boltseal.spec.digest import Digest
+from boltseal.spec.edit import DescriptorEdit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from boltseal.image.report import Meter
+    from boltseal.transports.base import ImageDestination, ImageSource
+
+# Edits of a manifest's layers by index, for each manifest by its digest.
+LayerEdits = dict[Digest, dict[int, DescriptorEdit]]
+
+
+def apply(descriptor: Descriptor, change: DescriptorEdit) -> Descriptor:
+    """A descriptor with the parts of an edit that name content."""
+    return replace(
+        descriptor,
+        media_type=change.media_type or descriptor.media_type,
+        digest=change.digest or descriptor.digest,
+        size=descriptor.size if change.size is None else change.size,
+    )
+
+
+def copy_blob(
+    source: ImageSource, destination: ImageDestination, descriptor: Descriptor, meter: Meter
+) -> bool:
+    """Copy a blob with its size and digest checked, unless the destination has it.
+
+    False when a foreign layer is not there: such layers live behind their URLs.
+    """
+    if destination.has(descriptor):
+        meter.tick(descriptor.size)
+        return True
+    try:
+        reader = source.open(descriptor)
+    except NotFoundError:
+        if descriptor.urls:
+            meter.tick(descriptor.size)
+            return False
+        raise
+    try:
+        if destination.adopt(reader, descriptor):
+            meter.tick(descriptor.size)
+            return True
+        writer = destination.create(descriptor.size, descriptor.digest.algorithm)
+        try:
+            checked = CheckedReader(descriptor, reader, meter.tick)
+            pipeline.run(
+                checked.read_into, [lambda chunk: writer.write(chunk.data)], size=descriptor.size
+            )
+            checked.finish()
+            writer.commit(descriptor.digest)
+        finally:
+            writer.abort()
+    finally:
+        reader.close()
+    return True
+
+
+def put(destination: ImageDestination, raw: bytes, algorithm: str) -> Digest:
+    """Write a small blob that is in memory."""
+    digest = Digest.of(raw, algorithm)
+    if not destination.has(Descriptor("application/octet-stream", digest, len(raw))):
+        writer = destination.create(len(raw), algorithm)
+        try:
+            writer.write(memoryview(raw))
+            writer.commit(digest)
+        finally:
+            writer.abort()
+    return digest
+
+
+def write_tree(
+    source: ImageSource,
+    destination: ImageDestination,
+    node: Node,
+    layer_edits: LayerEdits,
+    meter: Meter,
+) -> Descriptor:
+    """Write a tree's configs, manifests and indexes, from the leaves up; returns the new root.
+
+    Layers are there already. Bytes change only where ``layer_edits`` makes them.
+    """
+    return _TreeWriter(source, destination, layer_edits, meter).write(node).descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    descriptor: Descriptor
+    raw: bytes | None  # None for what was only copied
+
+
+class _TreeWriter:
+    def __init__(
+        self,
+        source: ImageSource,
+        destination: ImageDestination,
+        layer_edits: LayerEdits,
+        meter: Meter,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._layer_edits = layer_edits
+        self._meter = meter
+
+    def write(self, node: Node) -> _Written:
+        if isinstance(node, ManifestNode):
+            return self._manifest(node)
+        if isinstance(node, IndexNode):
+            return self._index(node)
+        with located(f"blob {node.descriptor.digest.short}"):
+            copy_blob(self._source, self._destination, node.descriptor, self._meter)
+        return _Written(node.descriptor, None)
+
+    def _manifest(self, node: ManifestNode) -> _Written:
+        with located(node.label), located("config"):
+            copy_blob(self._source, self._destination, node.manifest.config, self._meter)
+        edits = self._layer_edits.get(node.descriptor.digest, {})
+        if not edits:
+            return self._finish(node.descriptor, node.raw, node.descriptor.media_type)
+        media_type, single = node.manifest.media_type, {}
+        if mediatypes.is_docker(media_type):
+            # Encrypted layers exist in OCI alone, so the whole manifest becomes OCI.
+            media_type = mediatypes.as_oci(media_type)
+            config = mediatypes.as_oci(node.manifest.config.media_type)
+            single = {"config": DescriptorEdit(media_type=config)}
+            edits = _all_oci(node, edits)
+        raw = edit.edit_document(
+            node.raw, lists={"layers": edits}, single=single, media_type=media_type
+        )
+        return self._finish(node.descriptor, raw, media_type)
+
+    def _index(self, node: IndexNode) -> _Written:
+        written = [self.write(child) for child in node.children]
+        moved = {
+            str(child.descriptor.digest): str(new.descriptor.digest)
+            for child, new in zip(node.children, written, strict=True)
+        }
+        edits: dict[int, DescriptorEdit] = {}
+        for place, (child, new) in enumerate(zip(node.children, written, strict=True)):
+            change = _child_edit(child, new, moved)
+            if change is not None:
+                edits[place] = change
+        media_type = node.index.media_type
+        if any(change.media_type is not None for change in edits.values()):
+            media_type = mediatypes.as_oci(media_type)
+        raw = edit.edit_document(node.raw, lists={"manifests": edits}, media_type=media_type)
+        return self._finish(node.descriptor, raw, media_type)
+
+    def _finish(self, old: Descriptor, raw: bytes, media_type: str) -> _Written:
+        digest = put(self._destination, raw, old.digest.algorithm)
+        new = Descriptor(media_type, digest, len(raw), old.annotations, (), old.platform)
+        return _Written(new, raw)
+
+
+def _all_oci(
+    node: ManifestNode, edits: Mapping[int, DescriptorEdit]
+) -> dict[int, DescriptorEdit]:
+    return {
+        index: edits.get(index) or DescriptorEdit(media_type=mediatypes.as_oci(layer.media_type))
+        for index, layer in enumerate(node.manifest.layers)
+    }
+
+
+def _child_edit(child: Node, new: _Written, moved: Mapping[str, str]) -> DescriptorEdit | None:
+    """What changes in an index for one child; None when nothing does."""
+    about = child.descriptor.annotations.get(ATTESTATION_DIGEST)
+    target = moved.get(about, about) if about is not None else None
+    annotations = {ATTESTATION_DIGEST: target} if target is not None and target != about else {}
+    if new.descriptor.digest == child.descriptor.digest:
+        return DescriptorEdit(set_annotations=annotations) if annotations else None
+    kind = new.descriptor.media_type
+    return DescriptorEdit(
+        media_type=kind if kind != child.descriptor.media_type else None,
+        digest=new.descriptor.digest,
+        size=new.descriptor.size,
+        data=new.raw,
+        set_annotations=annotations,
+    )
+
+
+def opaque_note(node: OpaqueNode) -> str:
+    """What to tell the user about content that was passed through."""
+    return (
+        f"{node.descriptor.digest.short} ({node.descriptor.media_type}) is no image "
+        "and was copied as it is"
+    )

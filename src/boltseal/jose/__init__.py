@@ -1,0 +1,1 @@
+"""JOSE for key wrapping: the only room that imports the JOSE library."""

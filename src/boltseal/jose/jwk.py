@@ -1,0 +1,104 @@
+"""RSA and EC keys as JSON Web Keys (RFC 7517, RFC 7518 section 6)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from boltseal._io import strictjson
+from boltseal.errors import KeyFileError, MalformedError
+from boltseal.jose import algorithms
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from jwcrypto.jwk import JWK
+
+    PyCaKey = rsa.RSAPublicKey | rsa.RSAPrivateKey | ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey
+
+_MEMBERS = {
+    "RSA": ("kty", "n", "e", "d", "p", "q", "dp", "dq", "qi"),
+    "EC": ("kty", "crv", "x", "y", "d"),
+}
+_MAX_JWK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that JWE can use; ``algorithm`` is the key algorithm that its JWK asks for."""
+
+    jwk: JWK = field(repr=False)
+    kty: str  # "RSA" or "EC"
+    detail: str  # "3072" bits, or the curve's name
+    is_private: bool
+    algorithm: str | None = None
+
+    @property
+    def thumbprint(self) -> str:
+        """RFC 7638 thumbprint with SHA-256, base64url: what goes into ``kid``."""
+        return str(self.jwk.thumbprint())
+
+    def describe(self) -> str:
+        """For people: ``RSA 3072`` or ``EC P-256``."""
+        return f"{self.kty} {self.detail}"
+
+
+def from_pyca(key: PyCaKey) -> Key:
+    """From a key object of ``cryptography``; raises KeyFileError for sizes that are refused."""
+    from jwcrypto.jwk import JWK
+
+    try:
+        jwk = JWK.from_pyca(key)
+    except Exception:
+        # jwcrypto has several exception families for a curve or a key type it does not know
+        raise KeyFileError("this kind of key is not supported", hint=_WANTED) from None
+    return _checked(jwk, None)
+
+
+def from_json(raw: bytes) -> Key:
+    """From the text of a JWK; raises KeyFileError."""
+    from jwcrypto.jwk import JWK
+
+    try:
+        document = strictjson.load_object(raw, "the JWK", max_bytes=_MAX_JWK_BYTES)
+    except MalformedError as error:
+        raise KeyFileError(error.message) from None
+    if "keys" in document:
+        raise KeyFileError("this is a JWK set", hint="put the one key into a file of its own")
+    names = _MEMBERS.get(str(document.get("kty")))
+    if names is None:
+        raise KeyFileError("the JWK's kty is neither RSA nor EC", hint=_WANTED)
+    if document.get("use", "enc") != "enc":
+        raise KeyFileError("the JWK's use is not enc: it is not meant for encryption")
+    algorithm = document.get("alg")
+    if algorithm is not None and algorithm not in algorithms.KEY_ALGORITHMS:
+        raise KeyFileError(
+            f"the JWK's alg {str(algorithm)[:40]!r} is not a key algorithm that Boltseal uses"
+        )
+    material = {name: document[name] for name in names if name in document}
+    try:
+        jwk = JWK(**material)
+        jwk.thumbprint()
+    except Exception:
+        raise KeyFileError("the JWK is not a valid key") from None
+    return _checked(jwk, algorithm)
+
+
+_WANTED = "use an RSA key of 2048 bits or more, or an EC key on P-256, P-384 or P-521"
+
+
+def _checked(jwk: JWK, algorithm: str | None) -> Key:
+    public: dict[str, Any] = json.loads(jwk.export_public())
+    kty = str(public["kty"])
+    if kty == "RSA":
+        bits = jwk.get_op_key("verify").key_size
+        if not algorithms.MIN_RSA_BITS <= bits <= algorithms.MAX_RSA_BITS:
+            raise KeyFileError(f"an RSA key of {bits} bits is refused", hint=_WANTED)
+        detail = str(bits)
+    elif kty == "EC" and public["crv"] in algorithms.CURVES:
+        detail = str(public["crv"])
+    else:
+        raise KeyFileError("this kind of key is not supported", hint=_WANTED)
+    if algorithm is not None and algorithm not in algorithms.algorithms_for(kty):
+        raise KeyFileError(f"the JWK's alg {algorithm} does not fit its kty {kty}")
+    return Key(jwk, kty, detail, bool(jwk.has_private), algorithm)

@@ -1,0 +1,1 @@
+"""Wrapping layer keys for recipients, and unwrapping them with identities."""

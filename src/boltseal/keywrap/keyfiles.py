@@ -1,0 +1,123 @@
+"""Read RSA and EC keys from every file form that users have.
+
+Public: PEM or DER (PKIX, PKCS#1), JWK, certificate. Private: PEM or DER (PKCS#1, SEC 1, PKCS#8),
+encrypted PKCS#1, SEC 1 and PKCS#8, JWK.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, cast
+
+from boltseal.errors import KeyFileError
+from boltseal.jose import jwk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boltseal.jose.jwk import Key, PyCaKey
+
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
+_PUBLIC_FORMS = "PEM, DER, JWK or a certificate"
+
+
+def load_public(raw: bytes, label: str) -> Key:
+    """A recipient's public key, or the key in its certificate. Raises KeyFileError."""
+    if raw.lstrip()[:1] == b"{":
+        return _labelled(label, lambda: jwk.from_json(raw))
+    name = _pem_name(raw)
+    if name is not None and "PRIVATE KEY" in name:
+        raise KeyFileError(
+            f"{label} holds a private key, and recipients are public keys",
+            hint="take its public half: openssl pkey -in KEY -pubout",
+        )
+    key = _certificate_key(raw, name) if name in (None, "CERTIFICATE") else None
+    if key is None:
+        key = _public_key(raw, name)
+    if key is None:
+        raise KeyFileError(f"{label} holds no public key", hint=f"give an RSA or EC key as {_PUBLIC_FORMS}")
+    found = key
+    return _labelled(label, lambda: jwk.from_pyca(found))
+
+
+def load_private(raw: bytes, label: str, passphrase: Callable[[], bytes | None]) -> Key:
+    """An identity's private key; ``passphrase`` is asked only when the key is encrypted."""
+    from cryptography.hazmat.primitives import serialization
+
+    if raw.lstrip()[:1] == b"{":
+        key = _labelled(label, lambda: jwk.from_json(raw))
+        if not key.is_private:
+            raise KeyFileError(f"{label} is a public key", hint="opening an image takes the private one")
+        return key
+    name = _pem_name(raw)
+    if name is not None and "PRIVATE KEY" not in name and b"PRIVATE KEY-----" not in raw:
+        raise KeyFileError(
+            f"{label} holds a {name.lower()}, not a private key",
+            hint="opening an image takes the private key",
+        )
+    load = (
+        serialization.load_der_private_key if name is None else serialization.load_pem_private_key
+    )
+    try:
+        loaded = load(raw, None)
+    except TypeError:
+        loaded = _with_passphrase(raw, label, load, passphrase)
+    except Exception:
+        raise _no_private(label) from None
+    return _labelled(label, lambda: jwk.from_pyca(cast("PyCaKey", loaded)))
+
+
+def _with_passphrase(
+    raw: bytes,
+    label: str,
+    load: Callable[[bytes, bytes | None], object],
+    passphrase: Callable[[], bytes | None],
+) -> object:
+    secret = passphrase()
+    if secret is None:
+        raise KeyFileError(
+            f"{label} is encrypted", hint="add its passphrase: FILE:file=PATH, FILE:fd=N or FILE:pass=TEXT"
+        )
+    try:
+        return load(raw, secret)
+    except Exception:
+        raise KeyFileError(f"{label} does not open with the passphrase given") from None
+
+
+def _public_key(raw: bytes, name: str | None) -> PyCaKey | None:
+    from cryptography.hazmat.primitives import serialization
+
+    load = serialization.load_der_public_key if name is None else serialization.load_pem_public_key
+    try:
+        return cast("PyCaKey", load(raw))
+    except Exception:
+        return None
+
+
+def _certificate_key(raw: bytes, name: str | None) -> PyCaKey | None:
+    from cryptography import x509
+
+    load = x509.load_der_x509_certificate if name is None else x509.load_pem_x509_certificate
+    try:
+        return cast("PyCaKey", load(raw).public_key())
+    except Exception:
+        return None
+
+
+def _pem_name(raw: bytes) -> str | None:
+    match = _PEM.search(raw)
+    return match.group(1).decode("ascii") if match else None
+
+
+def _labelled(label: str, make: Callable[[], Key]) -> Key:
+    try:
+        return make()
+    except KeyFileError as error:
+        raise KeyFileError(f"{label}: {error.message}", hint=error.hint) from None
+
+
+def _no_private(label: str) -> KeyFileError:
+    return KeyFileError(
+        f"{label} holds no private key that can be read",
+        hint="give an RSA or EC key as PEM, DER or JWK",
+    )

@@ -1,0 +1,1 @@
+"""One layer: encrypt, decrypt, wrap again. No transport is known here."""

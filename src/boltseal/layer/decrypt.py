@@ -1,0 +1,100 @@
+"""Decrypt one layer in a single pass; nothing is committed before the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boltseal._io import pipeline
+from boltseal.blockcipher.aes_ctr_hmac import Decryptor
+from boltseal.blockcipher.options import PrivateOptions, PublicOptions
+from boltseal.errors import UnsupportedError
+from boltseal.keywrap import keyring
+from boltseal.layer.content import ContentCheck
+from boltseal.layer.stream import CheckedReader
+from boltseal.spec import annotations as names
+from boltseal.spec.digest import Digest
+from boltseal.spec.edit import DescriptorEdit
+from boltseal.spec.mediatypes import layer_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from boltseal.keywrap.base import Identity
+    from boltseal.spec.blobs import BlobReader, BlobWriter
+    from boltseal.spec.descriptor import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockedLayer:
+    """A layer whose key has been unwrapped."""
+
+    public: PublicOptions
+    private: PrivateOptions
+    identity: str  # what opened it, for people
+    plain_type: str
+
+
+def unlock_layer(layer: Descriptor, identities: Sequence[Identity]) -> UnlockedLayer:
+    """Unwrap a layer's key without reading the layer.
+
+    Raises NoMatchingKeyError, or an IntegrityError for options or packets that are refused.
+    """
+    kind = layer_type(layer.media_type)
+    if kind is None or not kind.encrypted:
+        raise UnsupportedError(f"an encrypted layer of type {layer.media_type} is not known")
+    public = PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS))
+    opened = keyring.unwrap(identities, layer.annotations)
+    return UnlockedLayer(public, PrivateOptions.parse(opened.secret), opened.identity, kind.plain)
+
+
+def decrypt_layer(
+    layer: Descriptor,
+    unlocked: UnlockedLayer,
+    reader: BlobReader,
+    writer: BlobWriter,
+    *,
+    diff_id: Digest | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> DescriptorEdit:
+    """Decrypt what ``reader`` holds into ``writer`` and commit it there.
+
+    1. Size and digest of the ciphertext are what the descriptor states.
+    2. The HMAC over the ciphertext is right.
+    3. With ``diff_id``: the decompressed plaintext has that digest.
+    Only then is the plaintext committed. Returns what changes in the layer's descriptor.
+    """
+    source = CheckedReader(layer, reader, tick)
+    decryptor = Decryptor(unlocked.public, unlocked.private)
+    content = ContentCheck(diff_id) if diff_id is not None else None
+    target = hashlib.sha256()
+    embedded = bytearray()
+
+    def decrypt(chunk: pipeline.Chunk) -> None:
+        decryptor.update(chunk)
+        target.update(chunk.out)
+
+    stages: list[Callable[[pipeline.Chunk], object]] = [
+        decryptor.authenticate,
+        decrypt,
+        lambda chunk: writer.write(chunk.out),
+    ]
+    if content is not None:
+        stages.append(lambda chunk: content.update(chunk.out))
+    if layer.data is not None:
+        stages.append(lambda chunk: embedded.extend(chunk.out))
+    pipeline.run(source.read_into, stages, size=layer.size)
+    source.finish()  # 1
+    decryptor.verify()  # 2
+    if content is not None:
+        content.finish()  # 3
+    digest = Digest.finish(target)
+    writer.commit(digest)
+    return DescriptorEdit(
+        media_type=unlocked.plain_type,
+        digest=digest,
+        size=layer.size,
+        data=bytes(embedded) if layer.data is not None else None,
+        drop_annotations=names.encryption_keys(layer.annotations),
+    )

@@ -1,0 +1,79 @@
+"""Encrypt one layer in a single pass."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from boltseal._io import pipeline
+from boltseal.blockcipher.aes_ctr_hmac import Encryptor
+from boltseal.errors import MalformedError, UnsupportedError
+from boltseal.keywrap import keyring
+from boltseal.layer.stream import CheckedReader
+from boltseal.spec import annotations as names
+from boltseal.spec.digest import Digest
+from boltseal.spec.edit import DescriptorEdit
+from boltseal.spec.mediatypes import LayerType, layer_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from boltseal.keywrap.base import Recipient
+    from boltseal.spec.blobs import BlobReader, BlobWriter
+    from boltseal.spec.descriptor import Descriptor
+
+
+def encryptable(layer: Descriptor) -> LayerType:
+    """The layer's type; raises when the format has no encrypted form of it."""
+    kind = layer_type(layer.media_type)
+    if kind is None:
+        raise UnsupportedError(
+            f"a layer of type {layer.media_type} has no encrypted form",
+            hint="choose the layers to encrypt with --layer",
+        )
+    if not kind.encrypted and names.encryption_keys(layer.annotations):
+        raise MalformedError("the layer is not encrypted but carries annotations of encryption")
+    return kind
+
+
+def encrypt_layer(
+    layer: Descriptor,
+    reader: BlobReader,
+    writer: BlobWriter,
+    recipients: Sequence[Recipient],
+    tick: Callable[[int], None] | None = None,
+) -> DescriptorEdit:
+    """Encrypt what ``reader`` holds into ``writer`` and commit it there.
+
+    Returns what changes in the layer's descriptor. The keys are wrapped first, so that a recipient
+    that cannot be wrapped for costs no work; the blob is committed last, after the size and digest
+    of the source were right.
+    """
+    kind = encryptable(layer)
+    encryptor = Encryptor(str(layer.digest))
+    packets = keyring.wrap(recipients, encryptor.private.secret())
+    source = CheckedReader(layer, reader, tick)
+    target = hashlib.sha256()
+    embedded = bytearray()
+    stages: list[Callable[[pipeline.Chunk], object]] = [
+        encryptor.update,
+        lambda chunk: target.update(chunk.out),
+        lambda chunk: writer.write(chunk.out),
+    ]
+    if layer.data is not None:
+        stages.append(lambda chunk: embedded.extend(chunk.out))
+    pipeline.run(source.read_into, stages, size=layer.size)
+    source.finish()
+    digest = Digest.finish(target)
+    public = encryptor.finish()
+    writer.commit(digest)
+    return DescriptorEdit(
+        media_type=kind.encrypted_type,
+        digest=digest,
+        size=layer.size,
+        data=bytes(embedded) if layer.data is not None else None,
+        set_annotations={
+            **{names.KEYS + scheme: names.join_packets(found) for scheme, found in packets.items()},
+            names.PUBLIC_OPTIONS: public.annotation(),
+        },
+    )

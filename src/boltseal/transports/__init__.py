@@ -1,0 +1,1 @@
+"""Where images live. A transport moves bytes and never sees a key."""

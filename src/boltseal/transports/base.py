@@ -1,0 +1,115 @@
+"""What every transport offers, whatever lies behind it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from boltseal._io.pipeline import fill
+from boltseal.errors import DigestMismatchError, LimitExceededError, SizeMismatchError
+from boltseal.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from boltseal.spec.blobs import BlobReader, BlobWriter
+    from boltseal.spec.descriptor import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What a reference resolves to: the descriptor, and the JSON it was read from."""
+
+    descriptor: Descriptor
+    document: Mapping[str, Any]
+
+
+class ImageSource(Protocol):
+    """An image to read. Use it as a context manager."""
+
+    def root(self) -> Root:
+        """The manifest or index that the reference names; NotFoundError without one."""
+
+    def open(self, descriptor: Descriptor) -> BlobReader:
+        """A blob's raw bytes, not verified; NotFoundError when it is missing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class ImageDestination(Protocol):
+    """Where an image is written. Leaving the context without :meth:`commit` undoes everything."""
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there already, so that it need not be written."""
+
+    def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
+        """Begin a blob of exactly ``size`` bytes, whose digest will be of ``algorithm``."""
+
+    def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
+        """Take a blob over without copying, where both sides can; its digest is checked."""
+
+    def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
+        """Make the image visible under the destination's name, all at once."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class FileReader:
+    """A blob that is a range of an open file; owns the descriptor unless ``borrowed``."""
+
+    def __init__(self, fd: int, offset: int, length: int, *, borrowed: bool = False) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.length = length
+        self._borrowed = borrowed
+        self._position = 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        left = self.length - self._position
+        if left <= 0:
+            return 0
+        count = os.preadv(self.fd, [buffer[:left]], self.offset + self._position)
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        if not self._borrowed and self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def read_verified(source: ImageSource, descriptor: Descriptor, what: str, max_bytes: int) -> bytes:
+    """A small blob (manifest, config), whole, with its size and digest checked."""
+    if descriptor.size > max_bytes:
+        raise LimitExceededError(f"{what} has {descriptor.size} bytes, over the limit of {max_bytes}")
+    reader = source.open(descriptor)
+    try:
+        room = memoryview(bytearray(descriptor.size + 1))
+        length = fill(reader.readinto, room)
+    finally:
+        reader.close()
+    if length != descriptor.size:
+        raise SizeMismatchError(
+            f"{what} does not have the {descriptor.size} bytes that its descriptor states"
+        )
+    raw = bytes(room[:length])
+    found = Digest.of(raw, descriptor.digest.algorithm)
+    if found != descriptor.digest:
+        raise DigestMismatchError(f"the digest of {what} is {found}, not what names it")
+    return raw

@@ -1,0 +1,129 @@
+"""The ``index.json`` and ``oci-layout`` files that layouts and archives share.
+
+OCI Image Specification, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from boltseal._io import strictjson
+from boltseal.errors import MalformedError, NotFoundError, UnsupportedError
+from boltseal.spec.annotations import REF_NAME
+from boltseal.spec.descriptor import Descriptor
+from boltseal.spec.limits import MAX_MANIFEST_BYTES
+from boltseal.spec.manifest import parse_index
+from boltseal.spec.mediatypes import OCI_INDEX
+from boltseal.transports.base import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from boltseal.spec.reference import Reference
+
+LAYOUT_FILE = "oci-layout"
+INDEX_FILE = "index.json"
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_MAX_LAYOUT_BYTES = 4096
+_MAX_NAMES_SHOWN = 12
+# Names that other tools keep beside the reference name; they would go on naming the old image.
+_NAMING = (REF_NAME, "io.containerd.image.name")
+_OF_CONTENT = ("mediaType", "digest", "size", "data", "annotations")
+
+
+def check_layout(raw: bytes) -> None:
+    """Raises UnsupportedError unless this is version 1 of the layout."""
+    document = strictjson.load_object(raw, LAYOUT_FILE, max_bytes=_MAX_LAYOUT_BYTES)
+    version = document.get("imageLayoutVersion")
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise UnsupportedError(f"image layout version {str(version)[:40]!r} is not supported")
+
+
+def resolve(raw: bytes, reference: Reference) -> Root:
+    """The entry of ``index.json`` that a reference names.
+
+    Without tag and digest it is the only entry, or the only one without a name.
+    """
+    entries = parse_entries(raw)
+    if reference.digest is not None:
+        found = [one for one in entries if one.descriptor.digest == reference.digest]
+        if reference.tag is not None:
+            found = [one for one in found if _name(one) == reference.tag]
+        found = found[:1]
+    elif reference.tag is not None:
+        found = [one for one in entries if _name(one) == reference.tag]
+    else:
+        found = entries if len(entries) == 1 else [one for one in entries if _name(one) is None]
+    if not found:
+        raise NotFoundError(f"{reference} is not in the layout", hint=_names_hint(entries))
+    if len({one.descriptor.digest for one in found}) > 1:
+        raise NotFoundError(f"{reference} names several images", hint=_names_hint(entries))
+    return found[0]
+
+
+def with_entry(
+    raw: bytes | None, root: Descriptor, document: Mapping[str, Any], tag: str | None
+) -> bytes:
+    """``index.json`` with one image added under ``tag``; every other entry stays as it is."""
+    index: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+    if raw is not None:
+        parse_index(raw, what=INDEX_FILE)
+        index = strictjson.load_object(raw, INDEX_FILE, max_bytes=MAX_MANIFEST_BYTES)
+    entry = _entry(root, document, tag)
+    kept = []
+    for old in index["manifests"]:
+        name = (old.get("annotations") or {}).get(REF_NAME)
+        same = name == tag if tag is not None else name is None and old["digest"] == str(root.digest)
+        if not same:
+            kept.append(old)
+    index["manifests"] = [*kept, entry]
+    return json.dumps(index, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _entry(root: Descriptor, document: Mapping[str, Any], tag: str | None) -> dict[str, Any]:
+    """A descriptor for the index: what the source said of it, less what named it there."""
+    annotations = {
+        key: text for key, text in (document.get("annotations") or {}).items() if key not in _NAMING
+    }
+    if tag is not None:
+        annotations[REF_NAME] = tag
+    entry: dict[str, Any] = {
+        "mediaType": root.media_type,
+        "digest": str(root.digest),
+        "size": root.size,
+    }
+    if annotations:
+        entry["annotations"] = annotations
+    entry.update((key, value) for key, value in document.items() if key not in _OF_CONTENT)
+    return entry
+
+
+def parse_entries(raw: bytes) -> list[Root]:
+    """Every image of an ``index.json``; raises MalformedError."""
+    index = parse_index(raw, what=INDEX_FILE)
+    documents = strictjson.load_object(raw, INDEX_FILE, max_bytes=MAX_MANIFEST_BYTES)["manifests"]
+    return [
+        Root(descriptor, document)
+        for descriptor, document in zip(index.manifests, documents, strict=True)
+    ]
+
+
+def _name(entry: Root) -> str | None:
+    return entry.descriptor.annotations.get(REF_NAME)
+
+
+def _names_hint(entries: Sequence[Root]) -> str:
+    if not entries:
+        return "the layout holds no image"
+    names = [_name(one) or f"@{one.descriptor.digest}" for one in entries]
+    shown = ", ".join(names[:_MAX_NAMES_SHOWN])
+    more = len(names) - _MAX_NAMES_SHOWN
+    return f"it has: {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def require_index(raw: bytes | None, place: str) -> bytes:
+    """Raises MalformedError when a layout has no ``index.json``."""
+    if raw is None:
+        raise MalformedError(f"{place} has no {INDEX_FILE}")
+    return raw

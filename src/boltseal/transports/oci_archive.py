@@ -1,0 +1,301 @@
+"""``oci-archive:FILE[:TAG][@DIGEST]``: an OCI image layout in one tar file.
+
+Reading never unpacks: blobs are read where they stand in the file. Writing streams blobs into a
+temporary file beside the archive, each behind a header that is filled in once its digest is known,
+and renames that file over the archive at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any, Self, cast
+
+from boltseal._io import files
+from boltseal.errors import (
+    LimitExceededError,
+    MalformedError,
+    NotFoundError,
+    SizeMismatchError,
+    StorageError,
+    UnsupportedError,
+)
+from boltseal.spec.digest import Digest
+from boltseal.spec.limits import MAX_MANIFEST_BYTES
+from boltseal.transports import layout_index
+from boltseal.transports.base import FileReader, Root
+from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from boltseal.spec.blobs import BlobReader, BlobWriter
+    from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.reference import Reference
+
+MAX_ENTRIES = 50_000  # files in one archive
+_MAX_HEADER_BYTES = 1 << 20  # bytes of one extended header
+_BLOCK = tarfile.BLOCKSIZE
+_LONG_HEADER = 3 * _BLOCK  # a name over 100 characters takes a GNU long-name entry before it
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7": "xz"}
+
+
+class ArchiveSource:
+    """Reads one image of an archive; hostile names and links are refused."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._fd = -1
+        self._members: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> Self:
+        path = self._reference.location
+        try:
+            self._fd = files.open_regular(path, follow=True)
+        except FileNotFoundError:
+            raise NotFoundError(f"there is no archive {path}") from None
+        except OSError as error:
+            raise StorageError(f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}") from None
+        try:
+            self._members = _scan(self._fd)
+            raw = self._small(LAYOUT_FILE)
+            if raw is None:
+                raise MalformedError(f"{path} is not an OCI archive: it has no {LAYOUT_FILE}")
+            layout_index.check_layout(raw)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def root(self) -> Root:
+        raw = layout_index.require_index(self._small(INDEX_FILE), self._reference.location)
+        return layout_index.resolve(raw, self._reference)
+
+    def open(self, descriptor: Descriptor) -> BlobReader:
+        digest = descriptor.digest
+        place = self._members.get(f"blobs/{digest.algorithm}/{digest.hex}")
+        if place is None:
+            raise NotFoundError(f"blob {digest} is not in the archive")
+        offset, size = place
+        if size != descriptor.size:
+            raise SizeMismatchError(
+                f"blob {digest} has {size} bytes, its descriptor states {descriptor.size}"
+            )
+        return FileReader(self._fd, offset, size, borrowed=True)
+
+    def _small(self, name: str) -> bytes | None:
+        if name not in self._members:
+            return None
+        offset, size = self._members[name]
+        if size > MAX_MANIFEST_BYTES:
+            raise LimitExceededError(f"{name} is larger than the limit of {MAX_MANIFEST_BYTES} bytes")
+        return os.pread(self._fd, size, offset)
+
+
+class _BoundedFile:
+    """What tarfile reads headers through: no header makes it read a gigabyte into memory."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._position = 0
+
+    def read(self, count: int = -1) -> bytes:
+        if not 0 <= count <= _MAX_HEADER_BYTES:
+            raise LimitExceededError(
+                f"a header in the archive is larger than the limit of {_MAX_HEADER_BYTES} bytes"
+            )
+        data = os.pread(self._fd, count, self._position)
+        self._position += len(data)
+        return data
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        self._position = position + (self._position if whence == os.SEEK_CUR else 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _scan(fd: int) -> dict[str, tuple[int, int]]:
+    """Offset and size of every file in a tar, by name; anything odd is refused."""
+    length = os.fstat(fd).st_size
+    head = os.pread(fd, 2, 0)
+    if head in _COMPRESSED:
+        raise UnsupportedError(
+            f"the archive is compressed with {_COMPRESSED[head]}", hint="decompress it first"
+        )
+    members: dict[str, tuple[int, int]] = {}
+    try:
+        with tarfile.TarFile(fileobj=cast("IO[bytes]", _BoundedFile(fd)), errorlevel=2) as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # tarfile would keep all of them
+                _check_name(member.name)
+                if member.isdir():
+                    continue
+                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse:
+                    raise MalformedError(f"the archive holds {member.name[:120]!r}, which is no plain file")
+                name = member.name.removeprefix("./")
+                if name in members:
+                    raise MalformedError(f"the archive holds {name[:120]!r} twice")
+                if len(members) >= MAX_ENTRIES:
+                    raise LimitExceededError(f"the archive has more than the limit of {MAX_ENTRIES} files")
+                if member.offset_data + member.size > length:
+                    raise MalformedError(f"the archive ends inside {name[:120]!r}")
+                members[name] = (member.offset_data, member.size)
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError):
+        raise MalformedError("this is not a tar archive, or it is damaged") from None
+    return members
+
+
+def _check_name(name: str) -> None:
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise MalformedError(f"the archive holds {name[:120]!r}, a name that leaves the archive")
+
+
+class ArchiveDestination:
+    """Writes one image into a new archive, which replaces an existing one at the end."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._folder, self._base = os.path.split(os.path.abspath(reference.location))
+        self._dir = -1
+        self._fd = -1
+        self._name = ""
+        self._end = 0
+        self._written: dict[Digest, int] = {}
+
+    def __enter__(self) -> Self:
+        path = self._reference.location
+        if os.path.isdir(path):
+            raise StorageError(f"{path} is a folder", hint="write oci:PATH for a layout in a folder")
+        with files.storage_errors(f"preparing the archive {path}"):
+            try:
+                self._dir = files.open_directory(self._folder, follow=True)
+            except (FileNotFoundError, NotADirectoryError):
+                raise NotFoundError(f"the folder that {path} should be made in does not exist") from None
+            try:
+                with files.directory_lock(self._dir):
+                    prefix = f".{self._base[:100]}.boltseal-"
+                    files.sweep_temporaries(prefix, self._dir)
+                    self._name, self._fd = files.new_temporary(prefix, self._dir)
+            except BaseException:
+                self._close()
+                raise
+        self._put(LAYOUT_FILE, layout_index.LAYOUT)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def has(self, descriptor: Descriptor) -> bool:
+        return self._written.get(descriptor.digest) == descriptor.size
+
+    def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
+        start = self._end
+        head = _LONG_HEADER if algorithm == "sha512" else _BLOCK
+        self._end += head + _padded(size)
+        return _ArchiveBlob(self, start, head, size)
+
+    def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
+        return False
+
+    def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
+        with files.storage_errors(f"writing the archive {self._reference.location}"):
+            index = layout_index.with_entry(None, root, document, self._reference.tag)
+            self._put(INDEX_FILE, index)
+            files.write_all(self._fd, bytes(2 * _BLOCK), self._end)
+            os.ftruncate(self._fd, self._end + 2 * _BLOCK)
+            os.fchmod(self._fd, files.umask_mode())
+            os.fsync(self._fd)
+            os.rename(self._name, self._base, src_dir_fd=self._dir, dst_dir_fd=self._dir)
+            self._name = ""
+            files.sync_directory(self._dir)
+
+    def write_at(self, data: bytes | memoryview, offset: int) -> None:
+        with files.storage_errors(f"writing the archive {self._reference.location}"):
+            files.write_all(self._fd, data, offset)
+
+    def finished(self, start: int, size: int, digest: Digest) -> None:
+        """Name the blob whose content stands behind the header at ``start``."""
+        header = _header(f"blobs/{digest.algorithm}/{digest.hex}", size)
+        self.write_at(header, start)
+        self._written[digest] = size
+
+    def dropped(self, start: int, end: int) -> None:
+        """A blob was abandoned: give its place back where it is the last."""
+        if self._end == end:
+            self._end = start
+
+    def _put(self, name: str, data: bytes) -> None:
+        self.write_at(_header(name, len(data)) + data, self._end)
+        self._end += _BLOCK + _padded(len(data))
+
+    def _close(self) -> None:
+        if self._name:
+            with suppress(OSError):
+                os.unlink(self._name, dir_fd=self._dir)
+            self._name = ""
+        for fd in (self._fd, self._dir):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._dir = -1
+
+
+class _ArchiveBlob:
+    """A blob that is being written at a place kept for it; implements ``BlobWriter``."""
+
+    def __init__(self, archive: ArchiveDestination, start: int, head: int, size: int) -> None:
+        self._archive = archive
+        self._start = start
+        self._data = start + head
+        self._size = size
+        self._count = 0
+        self._open = True
+
+    def write(self, data: memoryview) -> None:
+        if self._count + len(data) > self._size:
+            raise SizeMismatchError(f"a blob is longer than the {self._size} bytes announced for it")
+        self._archive.write_at(data, self._data + self._count)
+        self._count += len(data)
+
+    def commit(self, digest: Digest) -> None:
+        if self._count != self._size:
+            raise SizeMismatchError(f"a blob has {self._count} bytes, {self._size} were announced")
+        self._open = False
+        self._archive.finished(self._start, self._size, digest)
+
+    def abort(self) -> None:
+        if self._open:
+            self._open = False
+            self._archive.dropped(self._start, self._data + _padded(self._size))
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _header(name: str, size: int) -> bytes:
+    """The header of a file: one block, three for a sha512 digest. The same for the same content."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mode = 0o644
+    plain = size < 8 << 30 and len(name) < 140  # what a ustar header has room for
+    return member.tobuf(tarfile.USTAR_FORMAT if plain else tarfile.GNU_FORMAT)

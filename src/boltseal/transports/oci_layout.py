@@ -1,0 +1,256 @@
+"""``oci:PATH[:TAG][@DIGEST]``: an OCI image layout in a folder.
+
+Writing is all or nothing. Blobs are collected in a hidden folder of the layout that only the owner
+can enter, renamed to their final names when everything was right, and ``index.json`` is replaced
+last, under the layout's lock. A killed writer leaves only its hidden folder, which the next one
+sweeps.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from boltseal._io import files
+from boltseal.errors import (
+    IntegrityError,
+    MalformedError,
+    NotFoundError,
+    SizeMismatchError,
+    StorageError,
+)
+from boltseal.spec.limits import MAX_MANIFEST_BYTES
+from boltseal.transports import layout_index
+from boltseal.transports.base import FileReader, Root
+from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
+from boltseal.transports.staging import Staging
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from boltseal.spec.blobs import BlobReader, BlobWriter
+    from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.reference import Reference
+
+TEMPORARY = ".boltseal-"
+
+
+class LayoutSource:
+    """Reads one image of a layout; links and special files inside it are refused."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        path = self._reference.location
+        try:
+            self._fd = files.open_directory(path, follow=True)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(f"there is no layout at {path}") from None
+        except OSError as error:
+            raise StorageError(f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}") from None
+        try:
+            raw = read_small(self._fd, LAYOUT_FILE)
+            if raw is None:
+                raise NotFoundError(f"{path} is not an OCI layout: it has no {LAYOUT_FILE}")
+            layout_index.check_layout(raw)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def root(self) -> Root:
+        raw = layout_index.require_index(read_small(self._fd, INDEX_FILE), self._reference.location)
+        return layout_index.resolve(raw, self._reference)
+
+    def open(self, descriptor: Descriptor) -> BlobReader:
+        try:
+            fd = open_blob(self._fd, descriptor)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise NotFoundError(f"blob {descriptor.digest} is not in the layout") from None
+            reason = os.strerror(error.errno or 0).lower()
+            raise StorageError(f"blob {descriptor.digest} cannot be opened: {reason}") from None
+        size = os.fstat(fd).st_size
+        if size != descriptor.size:
+            os.close(fd)
+            raise SizeMismatchError(
+                f"blob {descriptor.digest} has {size} bytes, its descriptor states {descriptor.size}"
+            )
+        return FileReader(fd, 0, size)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class LayoutDestination:
+    """Writes one image into a layout, which is made when it is not there."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._fd = -1
+        self._created = False
+        self._staging: Staging | None = None
+
+    def __enter__(self) -> Self:
+        path = self._reference.location
+        with files.storage_errors(f"preparing the layout {path}"):
+            try:
+                os.mkdir(path)
+                self._created = True
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                raise NotFoundError(f"the folder that {path} should be made in does not exist") from None
+            try:
+                self._fd = files.open_directory(path, follow=True)
+                self._check_target()
+                with files.directory_lock(self._fd):
+                    files.sweep_temporaries(TEMPORARY, self._fd)
+                    self._staging = Staging(self._fd, TEMPORARY)
+            except NotADirectoryError:
+                raise NotFoundError(f"{path} is a file, not a folder") from None
+            except BaseException:
+                self._close()
+                raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    @property
+    def _stage(self) -> Staging:
+        assert self._staging is not None, "the destination is not open"
+        return self._staging
+
+    def has(self, descriptor: Descriptor) -> bool:
+        if self._stage.has(descriptor.digest):
+            return True
+        try:
+            fd = open_blob(self._fd, descriptor)
+        except (OSError, IntegrityError):
+            return False
+        try:
+            return os.fstat(fd).st_size == descriptor.size
+        finally:
+            os.close(fd)
+
+    def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
+        return self._stage.create()
+
+    def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
+        return isinstance(reader, FileReader) and self._stage.adopt(reader, descriptor)
+
+    def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
+        with (
+            files.storage_errors(f"writing to the layout {self._reference.location}"),
+            files.directory_lock(self._fd),
+        ):
+            self._publish_blobs()
+            raw = read_small(self._fd, INDEX_FILE)
+            index = layout_index.with_entry(raw, root, document, self._reference.tag)
+            if read_small(self._fd, LAYOUT_FILE) is None:
+                self._stage.publish_text(layout_index.LAYOUT, LAYOUT_FILE, self._fd)
+            self._stage.publish_text(index, INDEX_FILE, self._fd)
+            files.sync_directory(self._fd)
+            self._created = False
+
+    def _publish_blobs(self) -> None:
+        for algorithm in self._stage.algorithms():
+            blobs = _make_directory("blobs", self._fd)
+            try:
+                folder = _make_directory(algorithm, blobs)
+                try:
+                    self._stage.publish(algorithm, folder)
+                    files.sync_directory(folder)
+                finally:
+                    os.close(folder)
+                files.sync_directory(blobs)
+            finally:
+                os.close(blobs)
+
+    def _check_target(self) -> None:
+        """A folder with something in it that is no layout is not written into."""
+        raw = read_small(self._fd, LAYOUT_FILE)
+        if raw is not None:
+            layout_index.check_layout(raw)
+            index = read_small(self._fd, INDEX_FILE)
+            if index is not None:
+                layout_index.parse_entries(index)
+        elif others := [name for name in os.listdir(self._fd) if not _is_ours(name)]:
+            raise StorageError(
+                f"{self._reference.location} is not an OCI layout and not empty "
+                f"(it has {min(others)!r})",
+                hint="choose another folder",
+            )
+
+    def _close(self) -> None:
+        if self._staging is not None:
+            self._staging.close()
+            self._staging = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._created:
+            with suppress(OSError):
+                os.rmdir(self._reference.location)
+
+
+def _is_ours(name: str) -> bool:
+    # `blobs` alone: a first writer was killed between publishing blobs and the index
+    return name.startswith(TEMPORARY) or name == "blobs"
+
+
+def read_small(dir_fd: int, name: str) -> bytes | None:
+    """A metadata file of a layout, None when it is not there."""
+    try:
+        fd = files.open_regular(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{name} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
+    try:
+        return files.read_bounded(fd, name, max_bytes=MAX_MANIFEST_BYTES)
+    finally:
+        os.close(fd)
+
+
+def open_blob(dir_fd: int, descriptor: Descriptor) -> int:
+    """Open a blob by digest, through folders that are folders and not links."""
+    digest = descriptor.digest
+    blobs = files.open_directory("blobs", dir_fd=dir_fd)
+    try:
+        folder = files.open_directory(digest.algorithm, dir_fd=blobs)
+    finally:
+        os.close(blobs)
+    try:
+        return files.open_regular(digest.hex, dir_fd=folder)
+    except IntegrityError as error:
+        raise MalformedError(f"blob {digest}: {error.message.partition(' ')[2]}") from None
+    finally:
+        os.close(folder)
+
+
+def _make_directory(name: str, dir_fd: int) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=dir_fd)
+    return files.open_directory(name, dir_fd=dir_fd)

@@ -1,0 +1,166 @@
+"""Blobs on their way into a folder: in a hidden folder of it until all of them are right."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from boltseal._io import files
+from boltseal._io.pipeline import run
+from boltseal.errors import DigestMismatchError, SizeMismatchError
+from boltseal.spec.digest import Digest
+from boltseal.transports.base import FileReader
+
+if TYPE_CHECKING:
+    from boltseal.spec.descriptor import Descriptor
+
+
+class Staging:
+    """The hidden folder, locked while its owner lives. The caller holds the parent's lock."""
+
+    def __init__(self, parent: int, prefix: str) -> None:
+        self._parent = parent
+        self._name, self._fd = files.new_temporary_directory(prefix, parent)
+        self._ready: dict[Digest, str] = {}
+        self._count = 0
+        self._mode = files.umask_mode()
+
+    def has(self, digest: Digest) -> bool:
+        """Whether a finished blob waits here."""
+        return digest in self._ready
+
+    def create(self) -> StagedBlob:
+        """Begin a blob."""
+        name = self._next_name()
+        with files.storage_errors("creating a temporary file"):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return StagedBlob(self, name, os.open(name, flags, 0o600, dir_fd=self._fd))
+
+    def adopt(self, reader: FileReader, descriptor: Descriptor) -> bool:
+        """Share the extents (reflink) or the inode (hard link) of a whole file.
+
+        The digest is taken from the shared file itself, once. False where sharing is not possible
+        or not safe: a hard link is made only to a file that nobody but this user may write to.
+        """
+        if reader.offset != 0 or os.fstat(reader.fd).st_size != reader.length:
+            return False
+        blob = self.create()
+        try:
+            if not self._share(reader.fd, blob):
+                blob.abort()
+                return False
+            self._verify(blob.name, descriptor)
+            blob.commit(descriptor.digest)
+        except BaseException:
+            blob.abort()
+            raise
+        return True
+
+    def _share(self, source: int, blob: StagedBlob) -> bool:
+        if files.clone(source, blob.fd):
+            return True
+        if not files.may_share(source):
+            return False
+        os.unlink(blob.name, dir_fd=self._fd)
+        try:
+            os.link(f"/proc/self/fd/{source}", blob.name, dst_dir_fd=self._fd, follow_symlinks=True)
+        except OSError:
+            return False  # another file system, or none that has links
+        blob.is_link = True
+        return True
+
+    def _verify(self, name: str, descriptor: Descriptor) -> None:
+        fd = files.open_regular(name, dir_fd=self._fd)
+        hasher = descriptor.digest.hasher()
+        shared = FileReader(fd, 0, os.fstat(fd).st_size)
+        try:
+            total = run(shared.readinto, [lambda chunk: hasher.update(chunk.data)], size=shared.length)
+        finally:
+            shared.close()
+        if total != descriptor.size:
+            raise SizeMismatchError(f"blob {descriptor.digest} has {total} bytes, not {descriptor.size}")
+        if Digest.finish(hasher) != descriptor.digest:
+            raise DigestMismatchError(
+                f"the blob's digest is {Digest.finish(hasher)}, not {descriptor.digest} that names it"
+            )
+
+    def finished(self, name: str, fd: int, digest: Digest, *, is_link: bool) -> None:
+        """A blob is complete: keep it under its digest, durable and readable by others."""
+        if not is_link:
+            os.fchmod(fd, self._mode)
+        os.fsync(fd)
+        if digest in self._ready:
+            os.unlink(name, dir_fd=self._fd)
+        else:
+            self._ready[digest] = name
+
+    def dropped(self, name: str) -> None:
+        """A blob was abandoned."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def algorithms(self) -> list[str]:
+        """The digest algorithms of the blobs that wait here."""
+        return sorted({digest.algorithm for digest in self._ready})
+
+    def publish(self, algorithm: str, folder: int) -> None:
+        """Give every waiting blob of an algorithm its final name."""
+        for digest, name in list(self._ready.items()):
+            if digest.algorithm == algorithm:
+                os.rename(name, digest.hex, src_dir_fd=self._fd, dst_dir_fd=folder)
+                del self._ready[digest]
+
+    def publish_text(self, data: bytes, name: str, folder: int) -> None:
+        """Write a small file and put it in place of the old one."""
+        temporary = self._next_name()
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(temporary, flags, self._mode, dir_fd=self._fd)
+        try:
+            files.write_all(fd, data, 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=folder)
+
+    def close(self) -> None:
+        """Remove the folder and everything that still waits in it."""
+        if self._fd >= 0:
+            with suppress(OSError):
+                files.remove(self._name, self._fd, self._parent)
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _next_name(self) -> str:
+        self._count += 1
+        return f"{self._count}"
+
+
+class StagedBlob:
+    """A blob that is being written; implements ``BlobWriter``."""
+
+    def __init__(self, staging: Staging, name: str, fd: int) -> None:
+        self._staging = staging
+        self.name = name
+        self.fd = fd
+        self.is_link = False
+        self._offset = 0
+
+    def write(self, data: memoryview) -> None:
+        with files.storage_errors("writing a blob"):
+            files.write_all(self.fd, data, self._offset)
+        self._offset += len(data)
+
+    def commit(self, digest: Digest) -> None:
+        with files.storage_errors("writing a blob"):
+            self._staging.finished(self.name, self.fd, digest, is_link=self.is_link)
+        os.close(self.fd)
+        self.fd = -1
+
+    def abort(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            self._staging.dropped(self.name)
