@@ -187,5 +187,3 @@ def umask_mode(mode: int = 0o666) -> int:
     except (OSError, ValueError):
         pass
     return mode & ~0o022
-
-

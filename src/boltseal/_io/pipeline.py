@@ -44,7 +44,6 @@ class Chunk:
         return self._out[: self.length]
 
 
-
 def run(
     read_into: Callable[[memoryview], int],
     stages: Sequence[Callable[[Chunk], object]],

@@ -27,14 +27,18 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> None:
     """The image that is read."""
     parser.add_argument(
-        "source", metavar=name, help="image to read: oci:PATH[:TAG][@DIGEST] or oci-archive:FILE[:TAG]"
+        "source",
+        metavar=name,
+        help="image to read: oci:PATH[:TAG][@DIGEST] or oci-archive:FILE[:TAG]",
     )
 
 
 def add_destination(parser: argparse.ArgumentParser) -> None:
     """The image that is written."""
     parser.add_argument(
-        "destination", metavar="DST", help="image to write: oci:PATH[:TAG] or oci-archive:FILE[:TAG]"
+        "destination",
+        metavar="DST",
+        help="image to write: oci:PATH[:TAG] or oci-archive:FILE[:TAG]",
     )
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import UsageError
 from boltseal.image import transfer
-from boltseal.image.select import parse_selection, selected
 from boltseal.image.arguments import as_identities, as_recipients
+from boltseal.image.select import parse_selection, selected
 from boltseal.image.session import Session
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import encrypt_layer, encryptable

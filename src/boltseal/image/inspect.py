@@ -74,9 +74,7 @@ class ImageReport:
         ]
 
 
-def inspect(
-    source: str | Reference, *, platforms: Sequence[str | Platform] = ()
-) -> ImageReport:
+def inspect(source: str | Reference, *, platforms: Sequence[str | Platform] = ()) -> ImageReport:
     """What is in an image: platforms, layers, and for whom each encrypted layer's key is wrapped.
 
     Manifests and configurations are verified; layers are not read. A recipient is shown as far as

@@ -67,7 +67,12 @@ class Journal:
         """Record one layer, by the descriptor it has now."""
         self.layers.append(
             LayerOutcome(
-                platform, index, action, descriptor.media_type, str(descriptor.digest), descriptor.size
+                platform,
+                index,
+                action,
+                descriptor.media_type,
+                str(descriptor.digest),
+                descriptor.size,
             )
         )
 
@@ -79,7 +84,12 @@ class Journal:
     def outcome(self, image: str, root: Descriptor) -> Outcome:
         """The finished report."""
         return Outcome(
-            image, root.media_type, str(root.digest), root.size, tuple(self.layers), tuple(self.notes)
+            image,
+            root.media_type,
+            str(root.digest),
+            root.size,
+            tuple(self.layers),
+            tuple(self.notes),
         )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from boltseal.errors import located
 from boltseal.image import transfer, tree
-from boltseal.image.report import Journal, Meter, Outcome
 from boltseal.image.arguments import as_platforms, as_reference
+from boltseal.image.report import Journal, Meter, Outcome
 from boltseal.transports.parse import open_destination, open_source
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class Session:
         """Write what is left, commit, and report."""
         meter.begin("write manifests")
         with located(str(self._from)):
-            root = transfer.write_tree(
-                self.source, self.destination, self.node, self.edits, meter
-            )
+            root = transfer.write_tree(self.source, self.destination, self.node, self.edits, meter)
         for node in tree.opaque(self.node):
             self.journal.note(transfer.opaque_note(node))
         with located(str(self._to)):

@@ -167,9 +167,7 @@ class _TreeWriter:
         return _Written(new, raw)
 
 
-def _all_oci(
-    node: ManifestNode, edits: Mapping[int, DescriptorEdit]
-) -> dict[int, DescriptorEdit]:
+def _all_oci(node: ManifestNode, edits: Mapping[int, DescriptorEdit]) -> dict[int, DescriptorEdit]:
     return {
         index: edits.get(index) or DescriptorEdit(media_type=mediatypes.as_oci(layer.media_type))
         for index, layer in enumerate(node.manifest.layers)

@@ -148,7 +148,9 @@ class _Loader:
     def _read(self, descriptor: Descriptor, what: str) -> bytes:
         self._count += 1
         if self._count > MAX_MANIFESTS:
-            raise LimitExceededError(f"the image has more than the limit of {MAX_MANIFESTS} manifests")
+            raise LimitExceededError(
+                f"the image has more than the limit of {MAX_MANIFESTS} manifests"
+            )
         raw = read_verified(self._source, descriptor, what, MAX_MANIFEST_BYTES)
         self._bytes += len(raw)
         if self._bytes > MAX_IMAGE_METADATA_BYTES:

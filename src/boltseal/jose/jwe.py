@@ -80,7 +80,9 @@ def parse(raw: bytes) -> Jwe:
         elif name in ("iv", "ciphertext", "tag"):
             raise MalformedError(f"the JWE has no {name}")
     if len(shared["ciphertext"]) > _MAX_CONTENT_BYTES * 4 // 3:
-        raise LimitExceededError(f"the JWE's content is over the limit of {_MAX_CONTENT_BYTES} bytes")
+        raise LimitExceededError(
+            f"the JWE's content is over the limit of {_MAX_CONTENT_BYTES} bytes"
+        )
     protected: dict[str, Any] = {}
     if shared.get("protected"):
         protected = strictjson.load_object(

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from jwcrypto.jwk import JWK
 
-    PyCaKey = rsa.RSAPublicKey | rsa.RSAPrivateKey | ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey
+    PyCaKey = (
+        rsa.RSAPublicKey
+        | rsa.RSAPrivateKey
+        | ec.EllipticCurvePublicKey
+        | ec.EllipticCurvePrivateKey
+    )
 
 _MEMBERS = {
     "RSA": ("kty", "n", "e", "d", "p", "q", "dp", "dq", "qi"),

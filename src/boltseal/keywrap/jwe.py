@@ -84,6 +84,4 @@ class JweIdentity:
 
 def describe_packet(packet: bytes) -> list[WrappedKey]:
     """Who a packet is for, as far as it says."""
-    return [
-        WrappedKey(SCHEME, one.algorithm, one.kid) for one in jwe.parse(packet).recipients
-    ]
+    return [WrappedKey(SCHEME, one.algorithm, one.kid) for one in jwe.parse(packet).recipients]

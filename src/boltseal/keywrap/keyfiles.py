@@ -35,7 +35,9 @@ def load_public(raw: bytes, label: str) -> Key:
     if key is None:
         key = _public_key(raw, name)
     if key is None:
-        raise KeyFileError(f"{label} holds no public key", hint=f"give an RSA or EC key as {_PUBLIC_FORMS}")
+        raise KeyFileError(
+            f"{label} holds no public key", hint=f"give an RSA or EC key as {_PUBLIC_FORMS}"
+        )
     found = key
     return _labelled(label, lambda: jwk.from_pyca(found))
 
@@ -47,7 +49,9 @@ def load_private(raw: bytes, label: str, passphrase: Callable[[], bytes | None])
     if raw.lstrip()[:1] == b"{":
         key = _labelled(label, lambda: jwk.from_json(raw))
         if not key.is_private:
-            raise KeyFileError(f"{label} is a public key", hint="opening an image takes the private one")
+            raise KeyFileError(
+                f"{label} is a public key", hint="opening an image takes the private one"
+            )
         return key
     name = _pem_name(raw)
     if name is not None and "PRIVATE KEY" not in name and b"PRIVATE KEY-----" not in raw:
@@ -76,7 +80,8 @@ def _with_passphrase(
     secret = passphrase()
     if secret is None:
         raise KeyFileError(
-            f"{label} is encrypted", hint="add its passphrase: FILE:file=PATH, FILE:fd=N or FILE:pass=TEXT"
+            f"{label} is encrypted",
+            hint="add its passphrase: FILE:file=PATH, FILE:fd=N or FILE:pass=TEXT",
         )
     try:
         return load(raw, secret)

@@ -80,9 +80,7 @@ def unwrap(identities: Sequence[Identity], annotations: Mapping[str, str]) -> Op
     )
 
 
-def _packets(
-    found: Mapping[str, str], broken: list[IntegrityError]
-) -> Iterator[tuple[str, bytes]]:
+def _packets(found: Mapping[str, str], broken: list[IntegrityError]) -> Iterator[tuple[str, bytes]]:
     for scheme, value in found.items():
         try:
             packets = names.split_packets(scheme, value)

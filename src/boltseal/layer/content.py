@@ -107,7 +107,9 @@ class _Gzip:
                     return
                 self._started = True
                 self._take(self._member.decompress(rest, _STEP))
-                rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+                rest = (
+                    self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+                )
         except zlib.error:
             raise MalformedError("the layer is not valid gzip inside") from None
 

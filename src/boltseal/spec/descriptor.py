@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # RFC 6838 section 4.2
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+_MEDIA_TYPE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -48,7 +50,9 @@ class Descriptor:
         if type(size) is not int or size < 0:
             raise MalformedError(f"{what} has no valid size")
         if size > MAX_BLOB_BYTES:
-            raise LimitExceededError(f"{what} states {size} bytes, over the limit of {MAX_BLOB_BYTES}")
+            raise LimitExceededError(
+                f"{what} states {size} bytes, over the limit of {MAX_BLOB_BYTES}"
+            )
         urls = value.get("urls") or []
         if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
             raise MalformedError(f"{what} has urls that are not a list of strings")
@@ -60,7 +64,9 @@ class Descriptor:
             size=size,
             annotations=parse_annotations(value.get("annotations"), what),
             urls=tuple(urls),
-            platform=None if platform is None else Platform.from_json(platform, f"platform of {what}"),
+            platform=None
+            if platform is None
+            else Platform.from_json(platform, f"platform of {what}"),
             data=_embedded(value.get("data"), digest, size, what),
         )
 

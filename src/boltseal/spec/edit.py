@@ -97,7 +97,6 @@ def keep_indexes(raw: bytes, key: str, kept: frozenset[int]) -> bytes:
     return (text[: spans[0][0]] + ",".join(chosen) + text[spans[-1][1] :]).encode("utf-8")
 
 
-
 def _edit_descriptor(work: _Text, start: int, edit: DescriptorEdit) -> None:
     found = members(work.text, start)
     by_key = {member.key: member for member in found}
@@ -169,7 +168,9 @@ def _remove_all(work: _Text, found: list[Member], place: int, inner: list[Member
     if mark is not None:
         original = json.loads(work.text[mark.start : mark.end])
         if not _EMPTY_ANNOTATIONS.fullmatch(original):
-            raise MalformedError(f"annotation {EMPTY_MARK} holds something else than empty annotations")
+            raise MalformedError(
+                f"annotation {EMPTY_MARK} holds something else than empty annotations"
+            )
         work.replace(value.start, value.end, original)
     elif place > 0:
         work.replace(found[place - 1].end, value.end, "")

@@ -65,19 +65,21 @@ def parse_index(raw: bytes, media_type: str = mediatypes.OCI_INDEX, what: str = 
     )
 
 
-def _document(
-    raw: bytes, media_type: str, what: str, forbidden: tuple[str, ...]
-) -> dict[str, Any]:
+def _document(raw: bytes, media_type: str, what: str, forbidden: tuple[str, ...]) -> dict[str, Any]:
     document = strictjson.load_object(raw, what, max_bytes=MAX_MANIFEST_BYTES)
     if document.get("schemaVersion") != 2:
         raise MalformedError(f"{what} does not have schemaVersion 2")
     # One document must not pass for two kinds (CVE-2021-41190).
     stated = document.get("mediaType", media_type)
     if stated != media_type:
-        raise MalformedError(f"{what} calls itself {str(stated)[:120]!r}, its descriptor {media_type!r}")
+        raise MalformedError(
+            f"{what} calls itself {str(stated)[:120]!r}, its descriptor {media_type!r}"
+        )
     for key in forbidden:
         if key in document:
-            raise MalformedError(f"{what} also has {key!r}, which only another kind of document has")
+            raise MalformedError(
+                f"{what} also has {key!r}, which only another kind of document has"
+            )
     return document
 
 

@@ -97,7 +97,9 @@ class FileReader:
 def read_verified(source: ImageSource, descriptor: Descriptor, what: str, max_bytes: int) -> bytes:
     """A small blob (manifest, config), whole, with its size and digest checked."""
     if descriptor.size > max_bytes:
-        raise LimitExceededError(f"{what} has {descriptor.size} bytes, over the limit of {max_bytes}")
+        raise LimitExceededError(
+            f"{what} has {descriptor.size} bytes, over the limit of {max_bytes}"
+        )
     reader = source.open(descriptor)
     try:
         room = memoryview(bytearray(descriptor.size + 1))

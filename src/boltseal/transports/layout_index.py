@@ -74,7 +74,9 @@ def with_entry(
     kept = []
     for old in index["manifests"]:
         name = (old.get("annotations") or {}).get(REF_NAME)
-        same = name == tag if tag is not None else name is None and old["digest"] == str(root.digest)
+        same = (
+            name == tag if tag is not None else name is None and old["digest"] == str(root.digest)
+        )
         if not same:
             kept.append(old)
     index["manifests"] = [*kept, entry]

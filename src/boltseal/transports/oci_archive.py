@@ -57,7 +57,9 @@ class ArchiveSource:
         except FileNotFoundError:
             raise NotFoundError(f"there is no archive {path}") from None
         except OSError as error:
-            raise StorageError(f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}") from None
+            raise StorageError(
+                f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}"
+            ) from None
         try:
             self._members = _scan(self._fd)
             raw = self._small(LAYOUT_FILE)
@@ -100,7 +102,9 @@ class ArchiveSource:
             return None
         offset, size = self._members[name]
         if size > MAX_MANIFEST_BYTES:
-            raise LimitExceededError(f"{name} is larger than the limit of {MAX_MANIFEST_BYTES} bytes")
+            raise LimitExceededError(
+                f"{name} is larger than the limit of {MAX_MANIFEST_BYTES} bytes"
+            )
         return os.pread(self._fd, size, offset)
 
 
@@ -145,12 +149,16 @@ def _scan(fd: int) -> dict[str, tuple[int, int]]:
                 if member.isdir():
                     continue
                 if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse:
-                    raise MalformedError(f"the archive holds {member.name[:120]!r}, which is no plain file")
+                    raise MalformedError(
+                        f"the archive holds {member.name[:120]!r}, which is no plain file"
+                    )
                 name = member.name.removeprefix("./")
                 if name in members:
                     raise MalformedError(f"the archive holds {name[:120]!r} twice")
                 if len(members) >= MAX_ENTRIES:
-                    raise LimitExceededError(f"the archive has more than the limit of {MAX_ENTRIES} files")
+                    raise LimitExceededError(
+                        f"the archive has more than the limit of {MAX_ENTRIES} files"
+                    )
                 if member.offset_data + member.size > length:
                     raise MalformedError(f"the archive ends inside {name[:120]!r}")
                 members[name] = (member.offset_data, member.size)
@@ -180,12 +188,16 @@ class ArchiveDestination:
     def __enter__(self) -> Self:
         path = self._reference.location
         if os.path.isdir(path):
-            raise StorageError(f"{path} is a folder", hint="write oci:PATH for a layout in a folder")
+            raise StorageError(
+                f"{path} is a folder", hint="write oci:PATH for a layout in a folder"
+            )
         with files.storage_errors(f"preparing the archive {path}"):
             try:
                 self._dir = files.open_directory(self._folder, follow=True)
             except (FileNotFoundError, NotADirectoryError):
-                raise NotFoundError(f"the folder that {path} should be made in does not exist") from None
+                raise NotFoundError(
+                    f"the folder that {path} should be made in does not exist"
+                ) from None
             try:
                 with files.directory_lock(self._dir):
                     prefix = f".{self._base[:100]}.boltseal-"
@@ -272,7 +284,9 @@ class _ArchiveBlob:
 
     def write(self, data: memoryview) -> None:
         if self._count + len(data) > self._size:
-            raise SizeMismatchError(f"a blob is longer than the {self._size} bytes announced for it")
+            raise SizeMismatchError(
+                f"a blob is longer than the {self._size} bytes announced for it"
+            )
         self._archive.write_at(data, self._data + self._count)
         self._count += len(data)
 

@@ -52,7 +52,9 @@ class LayoutSource:
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(f"there is no layout at {path}") from None
         except OSError as error:
-            raise StorageError(f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}") from None
+            raise StorageError(
+                f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}"
+            ) from None
         try:
             raw = read_small(self._fd, LAYOUT_FILE)
             if raw is None:
@@ -115,7 +117,9 @@ class LayoutDestination:
             except FileExistsError:
                 pass
             except FileNotFoundError:
-                raise NotFoundError(f"the folder that {path} should be made in does not exist") from None
+                raise NotFoundError(
+                    f"the folder that {path} should be made in does not exist"
+                ) from None
             try:
                 self._fd = files.open_directory(path, follow=True)
                 self._check_target()
@@ -227,7 +231,9 @@ def read_small(dir_fd: int, name: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"{name} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
+        raise StorageError(
+            f"{name} cannot be read: {os.strerror(error.errno or 0).lower()}"
+        ) from None
     try:
         return files.read_bounded(fd, name, max_bytes=MAX_MANIFEST_BYTES)
     finally:

@@ -24,7 +24,9 @@ def parse_reference(text: str) -> Reference:
             hint="bring the image into a layout first: skopeo copy --all SOURCE oci:PATH:TAG",
         )
     if transport not in _KNOWN:
-        raise UsageError(f"{transport!r} is not a transport", hint=f"use one of {', '.join(_KNOWN)}")
+        raise UsageError(
+            f"{transport!r} is not a transport", hint=f"use one of {', '.join(_KNOWN)}"
+        )
     return parse_path_reference(text)
 
 
@@ -43,7 +45,8 @@ def open_destination(reference: Reference) -> ImageDestination:
     """A destination that is not opened yet: enter it."""
     if reference.digest is not None:
         raise UsageError(
-            f"{reference} cannot be written to: its digest is not known before", hint="leave @DIGEST out"
+            f"{reference} cannot be written to: its digest is not known before",
+            hint="leave @DIGEST out",
         )
     if reference.transport == "oci":
         from boltseal.transports.oci_layout import LayoutDestination

@@ -76,11 +76,15 @@ class Staging:
         hasher = descriptor.digest.hasher()
         shared = FileReader(fd, 0, os.fstat(fd).st_size)
         try:
-            total = run(shared.readinto, [lambda chunk: hasher.update(chunk.data)], size=shared.length)
+            total = run(
+                shared.readinto, [lambda chunk: hasher.update(chunk.data)], size=shared.length
+            )
         finally:
             shared.close()
         if total != descriptor.size:
-            raise SizeMismatchError(f"blob {descriptor.digest} has {total} bytes, not {descriptor.size}")
+            raise SizeMismatchError(
+                f"blob {descriptor.digest} has {total} bytes, not {descriptor.size}"
+            )
         if Digest.finish(hasher) != descriptor.digest:
             raise DigestMismatchError(
                 f"the blob's digest is {Digest.finish(hasher)}, not {descriptor.digest} that names it"

@@ -1,0 +1,44 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+from boltseal.keywrap.generate import generate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+settings.register_profile("boltseal", deadline=None, max_examples=60)
+settings.load_profile("boltseal")
+
+DATA = Path(__file__).parent / "vectors" / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The vectors: images that skopeo 1.22 encrypted, their sources, and every key."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with fresh key pairs: rsa2048, p256, p384, p521 and other (nobody's), as NAME.pem."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("rsa2048", "p256", "p384", "p521"):
+        generate(str(folder / f"{name}.pem"), name, None)
+    generate(str(folder / "other.pem"), "p256", None)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """The command line installs a handler for SIGTERM; tests in this process get theirs back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""What tests share: images made on the spot, peers, and a runner for the command line."""
