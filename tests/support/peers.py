@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
 def require(name: str) -> str:
     """The path of an installed program."""
-    found = shutil.which(name)
-    if found is None:
-        missing(f"{name} is not installed (Debian: apt-get install {name})")
-    return found
+    return shutil.which(name) or missing(f"{name} is not installed (apt-get install {name})")
 
 
-def missing(reason: str) -> None:
+def missing(reason: str) -> NoReturn:
     """Skip, or fail where CI promised that nothing is missing."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

@@ -126,7 +126,7 @@ class _Runner:
                     break
                 total += chunk.length
                 self._queues[0].put(chunk)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  raised again below
             # The reader failed, or the user pressed Ctrl-C: stages drop what they have queued.
             self._fail(error)
         finally:

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, output: Output) -> int:
     """Encrypt, and report."""
     from boltseal.cli.progress import Bar
-    from boltseal.cli.summary import layers, show
+    from boltseal.cli.summary import counted, layers, show
     from boltseal.image.encrypt import encrypt
 
     who = options.recipients(args.recipients, with_kid=not args.no_kid)
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
             platforms=options.platforms(args),
             progress=bar,
         )
-    parts = [f"encrypted {layers(outcome.count('encrypted'))} for {len(who)} recipient(s)"]
+    parts = [f"encrypted {layers(outcome.count('encrypted'))} for {counted(len(who), 'recipient')}"]
     if clear := outcome.count("clear"):
         parts.append(f"{layers(clear)} left readable, as chosen")
     if added := outcome.count("recipients added"):

@@ -1,12 +1,12 @@
-"""Options that several commands share, in every spelling that skopeo, podman and ctr-enc users know."""
+"""Options that several commands share, in the spellings of skopeo, podman and ctr-enc."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from boltseal.keywrap.base import Identity, Recipient

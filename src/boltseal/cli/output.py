@@ -29,14 +29,11 @@ def printable(text: str) -> str:
 
 def size(count: int) -> str:
     """Bytes for people: ``5.1 MiB``."""
-    value = float(count)
-    for unit in _UNITS[:-1]:
-        if value < 1024:
-            break
+    value, place = float(count), 0
+    while value >= 1024 and place + 1 < len(_UNITS):
         value /= 1024
-    else:
-        unit = _UNITS[-1]
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        place += 1
+    return f"{value:.1f} {_UNITS[place]}" if place else f"{count} B"
 
 
 class Output:

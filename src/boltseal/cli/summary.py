@@ -28,6 +28,11 @@ def show(output: Output, outcome: Outcome, headline: str) -> None:
     output.document(outcome.to_json())
 
 
-def layers(count: int) -> str:
+def counted(count: int, noun: str) -> str:
     """``1 layer``, ``2 layers``."""
-    return f"{count} layer" if count == 1 else f"{count} layers"
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def layers(count: int) -> str:
+    """How many layers, in words."""
+    return counted(count, "layer")

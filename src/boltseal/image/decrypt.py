@@ -99,8 +99,12 @@ class _Decryption:
     def _decrypt(
         self, layer: Descriptor, unlocked: UnlockedLayer, diff_id: Digest | None, meter: Meter
     ) -> DescriptorEdit:
-        same = (layer.media_type, layer.digest, layer.size, unlocked.private, unlocked.public, diff_id,
-                frozenset(layer.annotations), layer.data is None)  # fmt: skip
+        same = (
+            (layer.media_type, layer.digest, layer.size, layer.data is None),
+            frozenset(layer.annotations),
+            unlocked,
+            diff_id,
+        )
         if same in self._done:
             meter.tick(layer.size)
             return self._done[same]

@@ -19,8 +19,7 @@ def parse_selection(texts: Sequence[str]) -> tuple[tuple[int | None, int | None]
     """Selections as inclusive ranges; commas separate several in one text. Raises UsageError."""
     ranges: list[tuple[int | None, int | None]] = []
     for text in texts:
-        for part in text.split(","):
-            ranges.append(_parse(part.strip()))
+        ranges.extend(_parse(part.strip()) for part in text.split(","))
     return tuple(ranges)
 
 

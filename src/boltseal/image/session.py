@@ -1,4 +1,4 @@
-"""What encrypt, decrypt and copy have in common: open both ends, read the tree, write it, commit."""
+"""What encrypt, decrypt and copy have in common: open both ends, read, write, commit."""
 
 from __future__ import annotations
 

@@ -114,9 +114,9 @@ def load(source: ImageSource, root: Descriptor, wanted: Sequence[Platform] = ())
     """
     loader = _Loader(source, tuple(wanted))
     node = loader.load(root, depth=0)
-    if not wanted:
-        if isinstance(node, OpaqueNode):
-            raise UnsupportedError(f"{root.media_type} is neither an image manifest nor an index")
+    if isinstance(node, OpaqueNode):
+        raise UnsupportedError(f"{root.media_type} is neither an image manifest nor an index")
+    if node is not None and not wanted:
         return node
     found = [one for one in manifests(node) if not one.is_attestation] if node else []
     for platform in wanted:
@@ -155,7 +155,7 @@ class _Loader:
         self._bytes += len(raw)
         if self._bytes > MAX_IMAGE_METADATA_BYTES:
             raise LimitExceededError(
-                f"the image's manifests are over the limit of {MAX_IMAGE_METADATA_BYTES} bytes in all"
+                f"the image's manifests are over the limit of {MAX_IMAGE_METADATA_BYTES} bytes"
             )
         return raw
 
@@ -184,7 +184,7 @@ class _Loader:
         children = [self._child(entry, depth + 1) for entry in index.manifests]
         if not self._wanted:
             return IndexNode(descriptor, raw, index, tuple(node for node in children if node))
-        return self._narrowed(descriptor, raw, index, children)
+        return self._narrowed(descriptor, raw, children)
 
     def _child(self, descriptor: Descriptor, depth: int) -> Node | None:
         platform = descriptor.platform
@@ -203,7 +203,7 @@ class _Loader:
         return platform is not None and any(platform.matches(one) for one in self._wanted)
 
     def _narrowed(
-        self, descriptor: Descriptor, raw: bytes, index: Index, children: list[Node | None]
+        self, descriptor: Descriptor, raw: bytes, children: list[Node | None]
     ) -> IndexNode | None:
         """Keep the wanted images, and the attestations that speak of one of them."""
         images = {

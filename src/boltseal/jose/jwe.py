@@ -109,7 +109,7 @@ def decrypt(jwe: Jwe, recipient: JweRecipient, key: Key) -> bytes:
         token.deserialize(json.dumps(flat))
         token.decrypt(key.jwk, max_plaintext=_MAX_CONTENT_BYTES)
         return bytes(token.payload)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever the library raises
         # jwcrypto, cryptography and ValueError all end up here; which one it was says nothing
         # that could be relied on, and may not leak into a message
         raise WrongKeyError("it does not open with this key") from None

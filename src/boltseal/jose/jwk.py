@@ -54,7 +54,7 @@ def from_pyca(key: PyCaKey) -> Key:
 
     try:
         jwk = JWK.from_pyca(key)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever the library raises
         # jwcrypto has several exception families for a curve or a key type it does not know
         raise KeyFileError("this kind of key is not supported", hint=_WANTED) from None
     return _checked(jwk, None)
@@ -84,7 +84,7 @@ def from_json(raw: bytes) -> Key:
     try:
         jwk = JWK(**material)
         jwk.thumbprint()
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever the library raises
         raise KeyFileError("the JWK is not a valid key") from None
     return _checked(jwk, algorithm)
 

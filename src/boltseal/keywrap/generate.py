@@ -70,9 +70,13 @@ def generate(private_file: str, algorithm: str, passphrase: bytes | None) -> Key
 def _new_key(algorithm: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-    curves = {"p256": ec.SECP256R1, "p384": ec.SECP384R1, "p521": ec.SECP521R1}
+    curves: dict[str, ec.EllipticCurve] = {
+        "p256": ec.SECP256R1(),
+        "p384": ec.SECP384R1(),
+        "p521": ec.SECP521R1(),
+    }
     if algorithm in curves:
-        return ec.generate_private_key(curves[algorithm]())
+        return ec.generate_private_key(curves[algorithm])
     if algorithm in ALGORITHMS:
         return rsa.generate_private_key(65537, int(algorithm.removeprefix("rsa")))
     raise UsageError(f"{algorithm!r} is no kind of key", hint=f"use one of {', '.join(ALGORITHMS)}")

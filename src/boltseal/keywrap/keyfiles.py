@@ -62,11 +62,12 @@ def load_private(raw: bytes, label: str, passphrase: Callable[[], bytes | None])
     load = (
         serialization.load_der_private_key if name is None else serialization.load_pem_private_key
     )
+    loaded: object
     try:
         loaded = load(raw, None)
     except TypeError:
         loaded = _with_passphrase(raw, label, load, passphrase)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever the library raises
         raise _no_private(label) from None
     return _labelled(label, lambda: jwk.from_pyca(cast("PyCaKey", loaded)))
 
@@ -85,7 +86,7 @@ def _with_passphrase(
         )
     try:
         return load(raw, secret)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever the library raises
         raise KeyFileError(f"{label} does not open with the passphrase given") from None
 
 
@@ -95,7 +96,7 @@ def _public_key(raw: bytes, name: str | None) -> PyCaKey | None:
     load = serialization.load_der_public_key if name is None else serialization.load_pem_public_key
     try:
         return cast("PyCaKey", load(raw))
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever the library raises
         return None
 
 
@@ -105,7 +106,7 @@ def _certificate_key(raw: bytes, name: str | None) -> PyCaKey | None:
     load = x509.load_der_x509_certificate if name is None else x509.load_pem_x509_certificate
     try:
         return cast("PyCaKey", load(raw).public_key())
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever the library raises
         return None
 
 

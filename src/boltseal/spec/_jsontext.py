@@ -40,10 +40,10 @@ def value_end(text: str, start: int) -> int:
         return _end(_SCALAR.match(text, start))
     depth = 0
     for match in _NESTING.finditer(text, start):
-        token = match.group()
-        if token in "[{":
+        bracket = match.group()
+        if bracket in "[{":
             depth += 1
-        elif token in "]}":
+        elif bracket in "]}":
             depth -= 1
             if depth == 0:
                 return match.end()

@@ -25,7 +25,7 @@ EMPTY_MARK = "org.boltseal.annotations"
 
 def is_encryption(key: str) -> bool:
     """Whether an annotation is there only because the layer is encrypted."""
-    return key == PUBLIC_OPTIONS or key.startswith(KEYS) or key == EMPTY_MARK
+    return key in (PUBLIC_OPTIONS, EMPTY_MARK) or key.startswith(KEYS)
 
 
 def encryption_keys(annotations: Mapping[str, str]) -> frozenset[str]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from boltseal._io import strictjson
 from boltseal.errors import MalformedError, NotFoundError, UnsupportedError
 from boltseal.spec.annotations import REF_NAME
-from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.spec.manifest import parse_index
 from boltseal.spec.mediatypes import OCI_INDEX
@@ -20,6 +19,7 @@ from boltseal.transports.base import Root
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.reference import Reference
 
 LAYOUT_FILE = "oci-layout"

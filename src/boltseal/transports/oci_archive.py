@@ -21,7 +21,6 @@ from boltseal.errors import (
     StorageError,
     UnsupportedError,
 )
-from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.transports import layout_index
 from boltseal.transports.base import FileReader, Root
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
     from boltseal.spec.reference import Reference
 
 MAX_ENTRIES = 50_000  # files in one archive
@@ -144,7 +144,7 @@ def _scan(fd: int) -> dict[str, tuple[int, int]]:
     try:
         with tarfile.TarFile(fileobj=cast("IO[bytes]", _BoundedFile(fd)), errorlevel=2) as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # tarfile would keep all of them
+                vars(archive)["members"] = []  # tarfile would keep all of them
                 _check_name(member.name)
                 if member.isdir():
                     continue

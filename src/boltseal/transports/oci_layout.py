@@ -89,7 +89,8 @@ class LayoutSource:
         if size != descriptor.size:
             os.close(fd)
             raise SizeMismatchError(
-                f"blob {descriptor.digest} has {size} bytes, its descriptor states {descriptor.size}"
+                f"blob {descriptor.digest} has {size} bytes, "
+                f"its descriptor states {descriptor.size}"
             )
         return FileReader(fd, 0, size)
 

@@ -85,10 +85,9 @@ class Staging:
             raise SizeMismatchError(
                 f"blob {descriptor.digest} has {total} bytes, not {descriptor.size}"
             )
-        if Digest.finish(hasher) != descriptor.digest:
-            raise DigestMismatchError(
-                f"the blob's digest is {Digest.finish(hasher)}, not {descriptor.digest} that names it"
-            )
+        found = Digest.finish(hasher)
+        if found != descriptor.digest:
+            raise DigestMismatchError(f"the blob's digest is {found}, not what names it")
 
     def finished(self, name: str, fd: int, digest: Digest, *, is_link: bool) -> None:
         """A blob is complete: keep it under its digest, durable and readable by others."""

@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+.PHONY: help demo test lint check bench bench-startup lock clean
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+SOURCES := src tests bench demo
+
+help: ## show the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+demo: ## encrypt a real image, look at it, open it again (IMAGE=oci:path:tag for your own)
+	@sh tools/bootstrap.sh run
+	@$(PY) demo/demo.py $(if $(IMAGE),--image '$(IMAGE)')
+
+test: ## install what the tests need, then lint, types, layering and every test
+	@sh tools/bootstrap.sh dev
+	@sh tools/peers.sh
+	@$(MAKE) --no-print-directory lint
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: ## style, types and layering
+	$(PY) -m ruff check $(SOURCES)
+	$(PY) -m ruff format --check --quiet $(SOURCES)
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache | tail -n 6
+
+bench: ## run us and skopeo on the same 2 GiB image, in turn
+	@sh tools/bootstrap.sh dev
+	@$(PY) bench/run.py $(ARGS)
+
+bench-startup: ## what one start costs
+	@sh tools/bootstrap.sh dev
+	@$(PY) bench/run.py --startup
+
+lock: ## pin the newest dependencies again
+	@sh tools/lock.sh
+
+clean: ## remove what the other targets made
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
