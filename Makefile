@@ -16,7 +16,8 @@ test: ## install what the tests need, then lint, types, layering and every test
 	@sh tools/bootstrap.sh dev
 	@sh tools/peers.sh
 	@$(MAKE) --no-print-directory lint
-	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal --ignore tests/newcomer $(ARGS)
+	@$(PY) -m pytest tests/newcomer
 
 lint: ## style, types and layering
 	$(PY) -m ruff check $(SOURCES)
