@@ -28,7 +28,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with fresh key pairs: rsa2048, p256, p384, p521 and other (nobody's), as NAME.pem."""
+    """Fresh key pairs as NAME.pem: rsa2048, p256, p384, p521, and `other` that fits nothing."""
     folder = tmp_path_factory.mktemp("keys")
     for name in ("rsa2048", "p256", "p384", "p521"):
         generate(str(folder / f"{name}.pem"), name, None)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CHUNK_SIZE = 1 << 20  # bytes; two threads scale almost twofold from here on
-SLOTS = 6  # chunks in flight
+SLOTS = 8  # chunks in flight
 
 
 class Chunk:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from boltseal.cli.output import printable, size
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -33,8 +35,13 @@ class Bar:
             if time.monotonic() - self._begun < _PATIENCE:
                 return
             self._start(event.total)
+        rate = size(int(event.done / (time.monotonic() - self._begun)))
         self._bar.update(
-            self._task, completed=event.done, total=event.total, description=event.step
+            self._task,
+            completed=event.done,
+            total=event.total,
+            description=printable(event.step),
+            rate=f"{rate}/s",
         )
 
     def __exit__(
@@ -52,12 +59,13 @@ class Bar:
 
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(),
+            progress.BarColumn(bar_width=None),
             progress.DownloadColumn(binary_units=True),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[rate]}", markup=False),
+            progress.TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             transient=True,
+            expand=True,
         )
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task("", total=total, rate="")
         self._bar.start()

@@ -159,6 +159,8 @@ def _scan(fd: int) -> dict[str, tuple[int, int]]:
                     raise LimitExceededError(
                         f"the archive has more than the limit of {MAX_ENTRIES} files"
                     )
+                if member.size < 0 or member.offset_data < 0:
+                    raise tarfile.HeaderError
                 if member.offset_data + member.size > length:
                     raise MalformedError(f"the archive ends inside {name[:120]!r}")
                 members[name] = (member.offset_data, member.size)
