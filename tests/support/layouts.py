@@ -40,6 +40,6 @@ def temporaries(folder: Path) -> list[str]:
 
 def _blob(layout: Path, descriptor: dict[str, Any]) -> bytes:
     algorithm, _, digits = descriptor["digest"].partition(":")
-    raw = (layout / "blobs" / algorithm / digits).read_bytes()
+    raw: bytes = (layout / "blobs" / algorithm / digits).read_bytes()
     assert len(raw) == descriptor["size"]
     return raw
