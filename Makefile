@@ -27,11 +27,11 @@ lint: ## style, types and layering
 
 bench: ## run us and skopeo on the same 2 GiB image, in turn
 	@sh tools/bootstrap.sh dev
-	@$(PY) bench/run.py $(ARGS)
+	@$(PY) -m bench.run $(ARGS)
 
 bench-startup: ## what one start costs
 	@sh tools/bootstrap.sh dev
-	@$(PY) bench/run.py --startup
+	@$(PY) -m bench.run --startup
 
 lock: ## pin the newest dependencies again
 	@sh tools/lock.sh

@@ -1,0 +1,1 @@
+"""Benchmarks: us and the peer in turn, in one run, on the same machine."""
