@@ -72,13 +72,11 @@ def _too_deep(what: str) -> str:
 def _check_depth(value: Any, what: str) -> None:
     level = [value]
     for _ in range(MAX_NESTING + 1):
+        level = [item for item in level if isinstance(item, (dict, list))]
+        if not level:
+            return
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        if not below:
-            return
+            below.extend(item.values() if isinstance(item, dict) else item)
         level = below
     raise LimitExceededError(_too_deep(what))

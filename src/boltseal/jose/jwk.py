@@ -84,6 +84,8 @@ def from_json(raw: bytes) -> Key:
     try:
         jwk = JWK(**material)
         jwk.thumbprint()
+        # only this builds the key, and finds a point that is not on its curve
+        jwk.get_op_key("sign" if jwk.has_private else "verify")
     except Exception:  # noqa: BLE001  whatever the library raises
         raise KeyFileError("the JWK is not a valid key") from None
     return _checked(jwk, algorithm)
