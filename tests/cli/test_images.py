@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -187,7 +188,7 @@ def test_recipients_are_added_with_a_key(tmp_path: Path, keys: Path) -> None:
     ok("encrypt", source.reference(), enc, "-r", f"jwe:{keys}/p256.pub.pem")
     both = f"oci:{tmp_path}/both:v1"
     run = ok("encrypt", enc, both, "-r", f"jwe:{keys}/p384.pub.pem", "-k", f"{keys}/p256.pem")
-    assert "recipients added to 2 layers" in run.out
+    assert "added 1 recipient to 2 layers" in run.out
     for key in ("p256", "p384"):
         ok("decrypt", both, f"oci:{tmp_path}/{key}:v1", "-k", f"{keys}/{key}.pem")
         assert opened(tmp_path / key).root()["digest"] == source.root()["digest"]
@@ -280,10 +281,13 @@ def test_tags_names_and_digests(tmp_path: Path) -> None:
     ok("inspect", f"oci:{layout.path}@{digest}")
     ok("inspect", f"oci:{layout.path}:two@{digest}")
     run = boltseal("inspect", f"oci:{layout.path}:one@{digest}")
-    assert (run.code, "is not in the layout" in run.err) == (1, True)
+    assert (run.code, "no image with this digest" in run.err) == (1, True)
     run = boltseal("inspect", f"oci:{layout.path}")
     assert run.code == 1
-    assert "it has: one, two" in run.err
+    assert "several images and none without a tag" in run.err
+    assert "it has: one (sha256:" in run.err
+    run = boltseal("inspect", f"oci:{layout.path}:three")
+    assert (run.code, "there is no such tag" in run.err) == (1, True)
     run = boltseal("copy", other.reference(), f"oci:{layout.path}@{digest}")
     assert run.code == 2
     ok("copy", f"oci:{layout.path}:two", f"oci:{layout.path}:one")
@@ -303,6 +307,8 @@ def test_tags_names_and_digests(tmp_path: Path) -> None:
         ("oci:/nowhere/at/all:v1", 1, "there is no layout at /nowhere/at/all"),
         ("oci-archive:/nowhere.tar", 1, "there is no archive /nowhere.tar"),
         ("oci:/etc", 1, "is not an OCI layout"),
+        ("oci:/etc/passwd", 1, "read an archive as oci-archive:/etc/passwd"),
+        ("oci-archive:/etc", 1, "read a layout as oci:/etc"),
     ],
 )
 def test_references_that_lead_nowhere(reference: str, code: int, message: str) -> None:
@@ -417,3 +423,63 @@ def test_quiet_prints_errors_only(tmp_path: Path, keys: Path) -> None:
     run = boltseal("decrypt", enc, f"oci:{tmp_path}/no:v1", "-k", f"{keys}/other.pem", "-q")
     assert run.out == ""
     assert run.err.startswith("error: ")
+
+
+def test_an_archive_replaces_nothing_but_an_archive(tmp_path: Path) -> None:
+    source = simple_image(tmp_path / "src")
+    key = tmp_path / "prod.pem"
+    key.write_text("a key that nobody has twice" * 50)
+    other = tmp_path / "backup.tar"
+    other.write_bytes(tar_bytes({"home": b"x"}))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (key, other, pipe):
+        before = None if path is pipe else path.read_bytes()
+        run = boltseal("copy", source.reference(), f"oci-archive:{path}:v1")
+        assert (run.code, "is not an OCI archive" in run.err) == (1, True)
+        assert before is None or path.read_bytes() == before
+    assert pipe.is_fifo()
+    empty = tmp_path / "empty"
+    empty.touch()
+    ok("copy", source.reference(), f"oci-archive:{empty}:v1")
+    ok("copy", source.reference(), f"oci-archive:{empty}:v2")
+
+
+def test_an_archive_behind_a_link_stays_behind_it(tmp_path: Path) -> None:
+    source = simple_image(tmp_path / "src")
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "link.tar"
+    link.symlink_to("far/real.tar")
+    ok("copy", source.reference(), f"oci-archive:{link}:v1")
+    assert link.is_symlink()
+    assert (tmp_path / "far" / "real.tar").stat().st_size > 0
+
+
+def test_encrypting_in_place_says_what_stays(tmp_path: Path, keys: Path) -> None:
+    source = simple_image(tmp_path / "src")
+    run = ok("encrypt", source.reference(), source.reference("v2"), "-r", f"jwe:{keys}/p256.pub.pem")
+    assert "the destination also holds 2 of these layers in the clear" in run.err
+    run = ok("encrypt", source.reference(), f"oci:{tmp_path}/o:v2", "-r", f"jwe:{keys}/p256.pub.pem")
+    assert run.err == ""
+
+
+def test_a_recipient_named_twice_counts_once(tmp_path: Path, keys: Path) -> None:
+    source, enc = simple_image(tmp_path / "src"), f"oci:{tmp_path}/enc:v1"
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    run = ok("encrypt", source.reference(), enc, *who, *who)
+    assert "for 1 recipient\n" in run.out
+    report = json.loads(ok("inspect", enc, "--json").out)
+    assert len(report["manifests"][0]["layers"][0]["keys"]) == 1
+
+
+def test_an_image_without_layers(tmp_path: Path, keys: Path) -> None:
+    source = simple_image(tmp_path / "src", ())
+    run = ok("encrypt", source.reference(), f"oci:{tmp_path}/e:v1", "-r", f"jwe:{keys}/p256.pub.pem")
+    assert "note: the image has no layer" in run.err
+
+
+def test_layers_that_are_not_there_are_not_said_to_be_in_a_layer(tmp_path: Path, keys: Path) -> None:
+    source = simple_image(tmp_path / "src")
+    run = boltseal("encrypt", source.reference(), f"oci:{tmp_path}/e:v1", "-r",
+                   f"jwe:{keys}/p256.pub.pem", "--layer", "5")
+    assert f"{source.reference()}, linux/amd64: there is no layer 5: the image has 2" in run.err

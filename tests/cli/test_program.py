@@ -65,12 +65,12 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     [
         (None, 2, "no recipient to encrypt for"),
         ("{keys}/p256.pub.pem", 2, "names no protocol"),
-        ("jwe:", 2, "names no protocol"),
+        ("jwe:", 2, "names no file"),
         ("rsa:{keys}/p256.pub.pem", 2, "names no protocol"),
         ("pgp:alice@example.org", 1, "recipients of the kind pgp: are not in this version"),
         ("jwe:{keys}/nobody.pem", 1, "does not exist"),
         ("jwe:{keys}/p256.pem", 1, "holds a private key, and recipients are public keys"),
-        ("jwe:{keys}", 1, "while reading key file"),
+        ("jwe:{keys}", 1, "is a folder"),
         ("jwe:/etc/hostname", 1, "holds no public key"),
     ],
 )

@@ -84,6 +84,8 @@ def read_user_file(path: str, what: str, *, max_bytes: int) -> bytes:
         reason = os.strerror(error.errno or 0).lower()
         raise StorageError(f"{what} {path} cannot be opened: {reason}") from None
     try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise StorageError(f"{what} {path} is a folder")
         with storage_errors(f"reading {what} {path}"):
             return read_bounded(fd, f"{what} {path}", max_bytes=max_bytes)
     finally:

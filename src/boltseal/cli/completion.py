@@ -30,5 +30,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
     from boltseal.cli.main import COMMANDS, build_parser
 
-    sys.stdout.write(shtab.complete(build_parser(list(COMMANDS)), args.shell) + "\n")
+    script = shtab.complete(build_parser(list(COMMANDS)), args.shell)
+    if args.shell == "bash":  # file names, wherever the parser has nothing to offer
+        script = script.replace("complete -o bashdefault", "complete -o bashdefault -o default")
+    sys.stdout.write(script + "\n")
     return 0

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  boltseal decrypt oci:app:v1-sealed oci:plain:v1 -k prod.pem
-  boltseal decrypt oci:app:v1-sealed oci:plain:v1 -k prod.pem:file=/run/secrets/passphrase
+  boltseal decrypt oci:sealed:v1 oci:plain:v1 -k prod.pem
+  boltseal decrypt oci:sealed:v1 oci:plain:v1 -k prod.pem:file=/run/secrets/passphrase
   boltseal decrypt oci-archive:app.tar oci:plain:v1 -k prod.pem --check-content
 """
 

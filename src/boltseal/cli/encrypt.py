@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  boltseal encrypt oci:app:v1 oci:app:v1-sealed -r jwe:prod.pub.pem
+  boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem
   boltseal encrypt oci:app:v1 oci-archive:app.tar:v1 -r jwe:a.pub.pem -r jwe:b.pub.pem
-  boltseal encrypt oci:app:v1 oci:app:v1-sealed -r jwe:prod.pub.pem --layer -1
-  boltseal encrypt oci:app:v1-sealed oci:app:v1-both -r jwe:new.pub.pem -k prod.pem
+  boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --layer -1
+  boltseal encrypt oci:sealed:v1 oci:sealed:v2 -r jwe:new.pub.pem -k prod.pem
 """
 
 
@@ -70,11 +70,13 @@ def run(args: argparse.Namespace, output: Output) -> int:
             platforms=options.platforms(args),
             progress=bar,
         )
-    parts = [f"encrypted {layers(outcome.count('encrypted'))} for {counted(len(who), 'recipient')}"]
+    parts = []
+    if (done := outcome.count("encrypted")) or not outcome.count("recipients added"):
+        parts.append(f"encrypted {layers(done)} for {counted(len(who), 'recipient')}")
     if clear := outcome.count("clear"):
         parts.append(f"{layers(clear)} left readable, as chosen")
     if added := outcome.count("recipients added"):
-        parts.append(f"recipients added to {layers(added)}")
+        parts.append(f"added {counted(len(who), 'recipient')} to {layers(added)}")
     if kept := outcome.count("already encrypted"):
         parts.append(f"{layers(kept)} encrypted before")
     show(output, outcome, ", ".join(parts))

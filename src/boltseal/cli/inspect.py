@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  boltseal inspect oci:app:v1-sealed
+  boltseal inspect oci:sealed:v1
   boltseal inspect oci-archive:app.tar --json
 """
 _LAYER_PREFIXES = ("application/vnd.oci.image.layer.v1.", "application/vnd.oci.image.layer.")

@@ -61,7 +61,7 @@ def _passphrase(text: str | None, name: str) -> bytes | None:
     if text != "ask":
         from boltseal.keywrap.parse import read_passphrase
 
-        return read_passphrase(text)
+        return read_passphrase(text, bare=False)
     first = options.ask_passphrase(name)
     if first is None:
         raise UsageError("there is no terminal to ask for a passphrase on", hint="use file= or fd=")

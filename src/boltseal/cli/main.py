@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+from boltseal.cli.output import Output
+from boltseal.errors import BoltsealError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +28,7 @@ exit codes:
   2  wrong usage
   3  no key given opens the image
   4  integrity failure: digest, size, HMAC, malformed or hostile content
-  130 and 143  interrupted, terminated; nothing is left behind
+  129, 130, 143  terminal closed, interrupted, terminated; nothing is left behind
 """
 
 
@@ -38,27 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"boltseal {__version__}\n")
         return 0
-    signal.signal(signal.SIGTERM, _terminated)
+    from boltseal.cli import signals
     from boltseal.cli.options import join_dash_values
 
+    signals.catch()
     arguments = join_dash_values(given)
     # Only the command that is used is imported: start-up is what a node pays for every layer.
     parser = build_parser([one for one in arguments if one in COMMANDS][:1])
     try:
         args = parser.parse_args(arguments)
-    except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 2
+    except SystemExit:  # --help
+        return 0
+    except UsageError as error:
+        Output(as_json="--json" in arguments).error(error)
+        return error.exit_code
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
-    try:
-        code = _run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of standard output went away; a second error at exit would help nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
+    return _print_all(args, Output(as_json=args.json, quiet=args.quiet))
 
 
 def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
@@ -68,8 +67,7 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            sys.stderr.write(f"error: {message}\nhint:  see {self.prog} --help\n")
-            raise SystemExit(2)
+            raise UsageError(message, hint=f"see {self.prog} --help")
 
     parser = Parser(
         prog="boltseal",
@@ -96,34 +94,50 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(args: argparse.Namespace) -> int:
-    from boltseal.cli.output import Output
-    from boltseal.errors import BoltsealError
+def _print_all(args: argparse.Namespace, output: Output) -> int:
+    """Run the command, and get what it prints to the reader."""
+    try:
+        code = _run(args, output)
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter shall not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # who closed the pipe knows it
+            reason = os.strerror(error.errno or 0).lower()
+            output.failure(f"{reason} while writing to standard output")
+        return 1
+    return code
 
-    output = Output(as_json=args.json, quiet=args.quiet)
+
+def _run(args: argparse.Namespace, output: Output) -> int:
+    from boltseal.cli.signals import TerminatedError
+
     try:
         return int(args.run(args, output))
     except BoltsealError as error:
         output.error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        output.failure("interrupted; nothing was left behind")
+        output.stopped("interrupted; nothing was left behind", 130)
         return 130
-    except BrokenPipeError:
-        raise
-    except MemoryError:
+    except TerminatedError as error:
+        output.stopped("terminated; nothing was left behind", error.exit_code)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  the last resort
+        _unexpected(error, output)
+        return 1
+
+
+def _unexpected(error: Exception, output: Output) -> None:
+    """What nobody thought of. A user never sees a traceback."""
+    if isinstance(error, MemoryError):
         output.failure("not enough memory")
-        return 1
-    except Exception as error:  # a user never sees a traceback
-        if "BOLTSEAL_DEBUG" in os.environ:
-            raise
-        output.failure(
-            f"unexpected {type(error).__name__}; this is a bug in Boltseal",
-            "run it again with BOLTSEAL_DEBUG=1 and report what it prints",
-        )
-        return 1
-
-
-def _terminated(number: int, frame: Any) -> NoReturn:
-    # Unwinds the stack, so that every temporary file is removed.
-    raise SystemExit(128 + number)
+        return
+    if isinstance(error, OSError) and error.filename is None:
+        raise error  # of standard output: those of files are caught where the files are used
+    if "BOLTSEAL_DEBUG" in os.environ:
+        raise error
+    output.failure(
+        f"unexpected {type(error).__name__}; this is a bug in Boltseal",
+        "run it again with BOLTSEAL_DEBUG=1 and report what it prints",
+    )

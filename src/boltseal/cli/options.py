@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from boltseal.errors import UsageError
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -83,7 +85,8 @@ def recipients(texts: Sequence[str], *, with_kid: bool) -> list[Recipient]:
     """Public keys."""
     from boltseal.keywrap.parse import parse_recipient
 
-    return [parse_recipient(text, with_kid=with_kid) for text in texts]
+    found = {one.describe(): one for one in (parse_recipient(t, with_kid=with_kid) for t in texts)}
+    return list(found.values())
 
 
 def ask_passphrase(name: str) -> bytes | None:
@@ -94,7 +97,11 @@ def ask_passphrase(name: str) -> bytes | None:
         return None
     import getpass
 
-    return getpass.getpass(f"passphrase for {name}: ").encode()
+    try:
+        return getpass.getpass(f"passphrase for {name}: ").encode()
+    except EOFError:
+        sys.stderr.write("\n")
+        raise UsageError("no passphrase was given") from None
 
 
 def join_dash_values(arguments: Sequence[str]) -> list[str]:

@@ -85,6 +85,13 @@ class Output:
                 details["causes"] = list(error.causes)
             self.document({"error": details})
 
+    def stopped(self, text: str, exit_code: int) -> None:
+        """The run was stopped from outside."""
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the cursor may stand behind ^C or a prompt
+        self.failure(text)
+        self.document({"error": {"type": "Stopped", "message": text, "exit_code": exit_code}})
+
     def failure(self, text: str, hint: str | None = None) -> None:
         """What went wrong, on standard error, even with ``--quiet``."""
         sys.stderr.write(_styled("error: ", "red", sys.stderr) + printable(text) + "\n")

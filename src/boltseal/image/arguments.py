@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from boltseal.errors import UsageError
+from boltseal.keywrap.base import Identity, Recipient
 from boltseal.spec.platform import Platform
+from boltseal.spec.reference import Reference
 from boltseal.transports.parse import parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from boltseal.keywrap.base import Identity, Recipient
-    from boltseal.spec.reference import Reference
+T = TypeVar("T")
 
 
 def as_reference(value: str | Reference) -> Reference:
     """A reference, parsed when it is text."""
-    return parse_reference(value) if isinstance(value, str) else value
+    if isinstance(value, Reference):
+        return value
+    if not isinstance(value, str):
+        raise UsageError(f"{value!r} is not a reference", hint="give text such as oci:PATH:TAG")
+    return parse_reference(value)
 
 
 def as_platforms(values: Iterable[str | Platform]) -> tuple[Platform, ...]:
     """Platforms, parsed where they are text."""
-    return tuple(Platform.parse(one) if isinstance(one, str) else one for one in values)
+    return tuple(
+        one if isinstance(one, Platform) else Platform.parse(one) for one in several(values)
+    )
 
 
 def as_recipients(values: Iterable[str | Recipient]) -> tuple[Recipient, ...]:
-    """Recipients, parsed where they are text."""
+    """Recipients, parsed where they are text; one that is named twice counts once."""
     from boltseal.keywrap.parse import parse_recipient
 
-    return tuple(parse_recipient(one) if isinstance(one, str) else one for one in values)
+    found: dict[str, Recipient] = {}
+    for value in several(values):
+        if not isinstance(value, (str, Recipient)):
+            raise UsageError(f"{value!r} is not a recipient", hint="give text such as jwe:FILE")
+        one = parse_recipient(value) if isinstance(value, str) else value
+        found.setdefault(one.describe(), one)
+    return tuple(found.values())
 
 
-def as_identities(values: Iterable[str | Identity]) -> tuple[Identity, ...]:
-    """Identities, parsed where they are text."""
+def as_identities(values: Iterable[str | os.PathLike[str] | Identity]) -> tuple[Identity, ...]:
+    """Identities, parsed where they are text or a path."""
     from boltseal.keywrap.parse import parse_identity
 
-    return tuple(parse_identity(one) if isinstance(one, str) else one for one in values)
+    found: list[Identity] = []
+    for value in several(values):
+        if isinstance(value, (str, os.PathLike)):
+            found.append(parse_identity(os.fspath(value)))
+        elif isinstance(value, Identity):
+            found.append(value)
+        else:
+            raise UsageError(f"{value!r} is not an identity", hint="give a private key's file")
+    return tuple(found)
+
+
+def several(values: Iterable[T]) -> tuple[T, ...]:
+    """A tuple of the values; one that was given without a list around it is meant as one."""
+    given: Any = values
+    if isinstance(given, (str, os.PathLike)):
+        given = (given,)
+    return tuple(given)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import UsageError
 from boltseal.image import transfer
-from boltseal.image.arguments import as_identities, as_recipients
+from boltseal.image.arguments import as_identities, as_recipients, several
 from boltseal.image.select import parse_selection, selected
 from boltseal.image.session import Session
 from boltseal.layer.decrypt import unlock_layer
@@ -52,16 +52,19 @@ def encrypt(
     if not who:
         raise UsageError("no recipient to encrypt for", hint="name at least one, as jwe:FILE")
     keys = as_identities(identities)
-    ranges = parse_selection(layers)
+    ranges = parse_selection(several(layers))
     with Session(source, destination, platforms, progress) as session:
         job = _Encryption(session, who, keys)
         for node, index, layer in session.layers():
+            with session.at(node):
+                chosen = selected(ranges, len(node.manifest.layers))
             with session.at_layer(node, index):
-                job.plan(node, index, layer, selected(ranges, len(node.manifest.layers)))
+                job.plan(node, index, layer, chosen)
         meter = session.begin_writing()
         for node, index, layer in session.layers():
             with session.at_layer(node, index):
                 job.run(node, index, layer, meter)
+        job.warn_of_plain_blobs()
         return session.finish(meter)
 
 
@@ -118,6 +121,20 @@ class _Encryption:
             return
         session.edits.setdefault(node.descriptor.digest, {})[index] = change
         journal.layer(node.label, index, action, transfer.apply(layer, change))
+
+    def warn_of_plain_blobs(self) -> None:
+        """Encrypting within one layout leaves what was encrypted beside the result."""
+        plain = {
+            layer.digest
+            for node, index, layer in self._session.layers()
+            if (node.descriptor.digest, index) in self._chosen
+            and self._session.destination.has(layer)
+        }
+        if plain:
+            self._session.journal.note(
+                f"the destination also holds {len(plain)} of these layers in the clear: "
+                "do not hand it on as a whole"
+            )
 
     def _encrypt(
         self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter

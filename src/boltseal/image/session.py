@@ -97,13 +97,19 @@ class Session:
             root = transfer.write_tree(self.source, self.destination, self.node, self.edits, meter)
         for node in tree.opaque(self.node):
             self.journal.note(transfer.opaque_note(node))
+        if not self.journal.layers:
+            self.journal.note("the image has no layer")
         with located(str(self._to)):
             self.destination.commit(root, self._root.document)
         return self.journal.outcome(str(self._to), root)
 
-    def at_layer(self, node: ManifestNode, index: int) -> ExitStack:
-        """Errors inside are located at one layer."""
+    def at(self, node: ManifestNode, *inside: str) -> ExitStack:
+        """Errors in this context are located at one manifest."""
         stack = ExitStack()
-        for place in (str(self._from), node.label, f"layer {index}"):
+        for place in (str(self._from), node.label, *inside):
             stack.enter_context(located(place))
         return stack
+
+    def at_layer(self, node: ManifestNode, index: int) -> ExitStack:
+        """Errors in this context are located at one layer."""
+        return self.at(node, f"layer {index}")

@@ -45,6 +45,9 @@ def generate(private_file: str, algorithm: str, passphrase: bytes | None) -> Key
 
     if passphrase == b"":
         raise UsageError("the passphrase is empty")
+    if private_file in ("", "-"):
+        raise UsageError("a key pair needs a file name", hint="boltseal keygen prod.pem")
+    _check_place(private_file)
     key = _new_key(algorithm)
     protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
@@ -82,14 +85,27 @@ def _new_key(algorithm: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     raise UsageError(f"{algorithm!r} is no kind of key", hint=f"use one of {', '.join(ALGORITHMS)}")
 
 
+def _check_place(path: str) -> None:
+    """Complain of the name the user gave, before the public key's is looked at."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise StorageError(f"there is no folder {folder} to write {path} into")
+    if os.path.lexists(path):
+        raise _taken(path)
+
+
+def _taken(path: str) -> StorageError:
+    return StorageError(
+        f"{path} is there already and is not written over", hint="choose another name"
+    )
+
+
 def _create(path: str, data: bytes, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         fd = os.open(path, flags, mode)
     except FileExistsError:
-        raise StorageError(
-            f"{path} is there already and is not written over", hint="choose another name"
-        ) from None
+        raise _taken(path) from None
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise StorageError(f"{path} cannot be created: {reason}") from None

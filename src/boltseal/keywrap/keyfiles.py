@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from boltseal.jose.jwk import Key, PyCaKey
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
+_PUBLIC_PEM = re.compile(rb"-----BEGIN (?:RSA )?PUBLIC KEY-----")
+_OPENSSH = (b"ssh-", b"ecdsa-sha2-", b"sk-ssh-", b"sk-ecdsa-")
 _PUBLIC_FORMS = "PEM, DER, JWK or a certificate"
 
 
@@ -25,6 +27,11 @@ def load_public(raw: bytes, label: str) -> Key:
     """A recipient's public key, or the key in its certificate. Raises KeyFileError."""
     if raw.lstrip()[:1] == b"{":
         return _labelled(label, lambda: jwk.from_json(raw))
+    _refuse_openssh(raw, label)
+    if len(_PUBLIC_PEM.findall(raw)) > 1:
+        raise KeyFileError(
+            f"{label} holds several public keys", hint="put each into a file of its own"
+        )
     name = _pem_name(raw)
     if name is not None and "PRIVATE KEY" in name:
         raise KeyFileError(
@@ -53,6 +60,7 @@ def load_private(raw: bytes, label: str, passphrase: Callable[[], bytes | None])
                 f"{label} is a public key", hint="opening an image takes the private one"
             )
         return key
+    _refuse_openssh(raw, label)
     name = _pem_name(raw)
     if name is not None and "PRIVATE KEY" not in name and b"PRIVATE KEY-----" not in raw:
         raise KeyFileError(
@@ -108,6 +116,18 @@ def _certificate_key(raw: bytes, name: str | None) -> PyCaKey | None:
         return cast("PyCaKey", load(raw).public_key())
     except Exception:  # noqa: BLE001  whatever the library raises
         return None
+
+
+def _refuse_openssh(raw: bytes, label: str) -> None:
+    if raw.startswith(_OPENSSH):
+        raise KeyFileError(
+            f"{label} is an OpenSSH public key", hint="convert it: ssh-keygen -e -m PKCS8 -f KEY"
+        )
+    if b"-----BEGIN OPENSSH PRIVATE KEY-----" in raw:
+        raise KeyFileError(
+            f"{label} is an OpenSSH private key",
+            hint="convert a copy of it: ssh-keygen -p -m PEM -f COPY",
+        )
 
 
 def _pem_name(raw: bytes) -> str | None:

@@ -25,8 +25,10 @@ def parse_recipient(text: str, *, with_kid: bool = True) -> JweRecipient:
         raise UnsupportedError(
             f"recipients of the kind {scheme}: are not in this version", hint="use jwe:FILE"
         )
-    if scheme != "jwe" or not path:
+    if scheme != "jwe" or not colon:
         raise UsageError(f"recipient {text!r} names no protocol", hint="write jwe:FILE")
+    if not path:
+        raise UsageError(f"recipient {text!r} names no file", hint="write jwe:FILE")
     return JweRecipient(load_public(_read(path), path), with_kid)
 
 
@@ -42,6 +44,8 @@ def parse_identity(text: str, *, ask: Callable[[str], bytes | None] | None = Non
         path, rest, colon = text, "", ""  # a file whose name has a colon
     if not path:
         raise UsageError("a key needs a file name", hint="write FILE or FILE:pass=TEXT")
+    if path == "jwe" and not os.path.exists(path):
+        raise UsageError("private keys are named without jwe:", hint="write FILE or FILE:pass=TEXT")
 
     def passphrase() -> bytes | None:
         if colon:
@@ -58,8 +62,8 @@ def _read(path: str) -> bytes:
         raise KeyFileError(error.message) from None
 
 
-def read_passphrase(rest: str) -> bytes:
-    """``pass=TEXT``, ``file=PATH``, ``fd=N``, or the passphrase itself."""
+def read_passphrase(rest: str, *, bare: bool = True) -> bytes:
+    """``pass=TEXT``, ``file=PATH``, ``fd=N``, or with ``bare`` the passphrase itself."""
     kind, equals, value = rest.partition("=")
     if equals and kind == "pass":
         return os.fsencode(value)
@@ -72,6 +76,11 @@ def read_passphrase(rest: str) -> bytes:
         with storage_errors("reading a passphrase from the file descriptor given"):
             raw = read_bounded(int(value), "passphrase", max_bytes=_MAX_PASSPHRASE_BYTES)
         return _first_line(raw)
+    if not bare:
+        raise UsageError(
+            "this does not say where the passphrase is",
+            hint="write ask, file=PATH, fd=N or pass=TEXT",
+        )
     return os.fsencode(rest)
 
 

@@ -55,11 +55,20 @@ def resolve(raw: bytes, reference: Reference) -> Root:
         found = [one for one in entries if _name(one) == reference.tag]
     else:
         found = entries if len(entries) == 1 else [one for one in entries if _name(one) is None]
-    if not found:
-        raise NotFoundError(f"{reference} is not in the layout", hint=_names_hint(entries))
-    if len({one.descriptor.digest for one in found}) > 1:
-        raise NotFoundError(f"{reference} names several images", hint=_names_hint(entries))
-    return found[0]
+    if len({one.descriptor.digest for one in found}) == 1:
+        return found[0]
+    raise NotFoundError(_not_found(reference, len(found)), hint=_names_hint(entries))
+
+
+def _not_found(reference: Reference, count: int) -> str:
+    if reference.digest is not None:
+        tagged = f" under the tag {reference.tag!r}" if reference.tag else ""
+        return f"there is no image with this digest{tagged}"
+    if reference.tag is not None:
+        return (
+            f"the tag {reference.tag!r} names several images" if count else "there is no such tag"
+        )
+    return "there are several images and none without a tag: name one"
 
 
 def with_entry(
@@ -118,7 +127,12 @@ def _name(entry: Root) -> str | None:
 def _names_hint(entries: Sequence[Root]) -> str:
     if not entries:
         return "the layout holds no image"
-    names = [_name(one) or f"@{one.descriptor.digest}" for one in entries]
+    names = [
+        f"{name} ({one.descriptor.digest.short})"
+        if (name := _name(one))
+        else f"@{one.descriptor.digest}"
+        for one in entries
+    ]
     shown = ", ".join(names[:_MAX_NAMES_SHOWN])
     more = len(names) - _MAX_NAMES_SHOWN
     return f"it has: {shown}" + (f" and {more} more" if more > 0 else "")

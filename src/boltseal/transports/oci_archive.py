@@ -8,12 +8,14 @@ and renames that file over the archive at the end.
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from boltseal._io import files
 from boltseal.errors import (
+    BoltsealError,
     LimitExceededError,
     MalformedError,
     NotFoundError,
@@ -52,6 +54,8 @@ class ArchiveSource:
 
     def __enter__(self) -> Self:
         path = self._reference.location
+        if os.path.isdir(path):
+            raise NotFoundError(f"{path} is a folder", hint=f"read a layout as oci:{path}")
         try:
             self._fd = files.open_regular(path, follow=True)
         except FileNotFoundError:
@@ -180,7 +184,8 @@ class ArchiveDestination:
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
-        self._folder, self._base = os.path.split(os.path.abspath(reference.location))
+        # a link is followed: what it leads to is replaced, not the link
+        self._folder, self._base = os.path.split(os.path.realpath(reference.location))
         self._dir = -1
         self._fd = -1
         self._name = ""
@@ -193,6 +198,7 @@ class ArchiveDestination:
             raise StorageError(
                 f"{path} is a folder", hint="write oci:PATH for a layout in a folder"
             )
+        _check_replaceable(path)
         with files.storage_errors(f"preparing the archive {path}"):
             try:
                 self._dir = files.open_directory(self._folder, follow=True)
@@ -302,6 +308,27 @@ class _ArchiveBlob:
         if self._open:
             self._open = False
             self._archive.dropped(self._start, self._data + _padded(self._size))
+
+
+def _check_replaceable(path: str) -> None:
+    """Only an OCI archive or an empty file gives way to a new archive: not a key, not a device."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return  # nothing there; what else is wrong shows when the new file is made
+    if stat.S_ISREG(info.st_mode):
+        if info.st_size == 0:
+            return
+        with suppress(BoltsealError, OSError):
+            fd = files.open_regular(path, follow=True)
+            try:
+                if LAYOUT_FILE in _scan(fd):
+                    return
+            finally:
+                os.close(fd)
+    raise StorageError(
+        f"{path} is there already and is not an OCI archive", hint="choose another name"
+    )
 
 
 def _padded(size: int) -> int:

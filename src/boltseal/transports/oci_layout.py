@@ -49,7 +49,11 @@ class LayoutSource:
         path = self._reference.location
         try:
             self._fd = files.open_directory(path, follow=True)
-        except (FileNotFoundError, NotADirectoryError):
+        except NotADirectoryError:
+            raise NotFoundError(
+                f"{path} is a file, not a folder", hint=f"read an archive as oci-archive:{path}"
+            ) from None
+        except FileNotFoundError:
             raise NotFoundError(f"there is no layout at {path}") from None
         except OSError as error:
             raise StorageError(

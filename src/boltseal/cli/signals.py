@@ -1,0 +1,29 @@
+"""Being stopped from outside: everything unwinds, so that every temporary file is removed."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, NoReturn
+
+_CAUGHT = (signal.SIGTERM, signal.SIGHUP)
+
+
+class TerminatedError(BaseException):
+    """Like KeyboardInterrupt, for SIGTERM and for SIGHUP, which a closed terminal sends."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+def catch() -> None:
+    """Catch both, but for one that the caller asked to be ignored, as nohup does."""
+    for number in _CAUGHT:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminated)
+
+
+def _terminated(number: int, frame: Any) -> NoReturn:
+    for one in _CAUGHT:  # a second one must not stop the cleaning up
+        signal.signal(one, signal.SIG_IGN)
+    raise TerminatedError(number)
