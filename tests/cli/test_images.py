@@ -457,9 +457,13 @@ def test_an_archive_behind_a_link_stays_behind_it(tmp_path: Path) -> None:
 
 def test_encrypting_in_place_says_what_stays(tmp_path: Path, keys: Path) -> None:
     source = simple_image(tmp_path / "src")
-    run = ok("encrypt", source.reference(), source.reference("v2"), "-r", f"jwe:{keys}/p256.pub.pem")
-    assert "the destination also holds 2 of these layers in the clear" in run.err
-    run = ok("encrypt", source.reference(), f"oci:{tmp_path}/o:v2", "-r", f"jwe:{keys}/p256.pub.pem")
+    run = ok(
+        "encrypt", source.reference(), source.reference("v2"), "-r", f"jwe:{keys}/p256.pub.pem"
+    )
+    assert "the layout also holds the image as it was before" in run.err
+    run = ok(
+        "encrypt", source.reference(), f"oci:{tmp_path}/o:v2", "-r", f"jwe:{keys}/p256.pub.pem"
+    )
     assert run.err == ""
 
 
@@ -474,12 +478,23 @@ def test_a_recipient_named_twice_counts_once(tmp_path: Path, keys: Path) -> None
 
 def test_an_image_without_layers(tmp_path: Path, keys: Path) -> None:
     source = simple_image(tmp_path / "src", ())
-    run = ok("encrypt", source.reference(), f"oci:{tmp_path}/e:v1", "-r", f"jwe:{keys}/p256.pub.pem")
+    run = ok(
+        "encrypt", source.reference(), f"oci:{tmp_path}/e:v1", "-r", f"jwe:{keys}/p256.pub.pem"
+    )
     assert "note: the image has no layer" in run.err
 
 
-def test_layers_that_are_not_there_are_not_said_to_be_in_a_layer(tmp_path: Path, keys: Path) -> None:
+def test_layers_that_are_not_there_are_not_said_to_be_in_a_layer(
+    tmp_path: Path, keys: Path
+) -> None:
     source = simple_image(tmp_path / "src")
-    run = boltseal("encrypt", source.reference(), f"oci:{tmp_path}/e:v1", "-r",
-                   f"jwe:{keys}/p256.pub.pem", "--layer", "5")
+    run = boltseal(
+        "encrypt",
+        source.reference(),
+        f"oci:{tmp_path}/e:v1",
+        "-r",
+        f"jwe:{keys}/p256.pub.pem",
+        "--layer",
+        "5",
+    )
     assert f"{source.reference()}, linux/amd64: there is no layer 5: the image has 2" in run.err

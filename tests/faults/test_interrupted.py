@@ -111,7 +111,9 @@ def test_sigkill_while_writing_an_archive(tmp_path: Path, images: Path, keys: Pa
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
+    ids=["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"],
 )
 @pytest.mark.parametrize("kind", ["encrypt", "decrypt"])
 def test_a_signal_leaves_nothing(

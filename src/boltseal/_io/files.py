@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
+LOCK_SECONDS = 30  # how long to wait for another writer, which publishes in much less
+_LOCK_PAUSE = 0.02  # seconds between two tries
 _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -130,10 +133,13 @@ def new_temporary(prefix: str, dir_fd: int) -> tuple[str, int]:
 
     The lock tells :func:`sweep_temporaries` that its owner is alive.
     """
-    name = f"{prefix}{os.urandom(8).hex()}"
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return name, fd
+    while True:
+        name = f"{prefix}{os.urandom(8).hex()}"
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:  # else another process swept it before it was locked
+            return name, fd
+        os.close(fd)
 
 
 def new_temporary_directory(prefix: str, dir_fd: int) -> tuple[str, int]:
@@ -141,12 +147,16 @@ def new_temporary_directory(prefix: str, dir_fd: int) -> tuple[str, int]:
     name = f"{prefix}{os.urandom(8).hex()}"
     os.mkdir(name, 0o700, dir_fd=dir_fd)
     fd = open_directory(name, dir_fd=dir_fd)
+    info = os.fstat(fd)
+    if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        os.close(fd)
+        raise StorageError("somebody else replaced the temporary folder while it was made")
     fcntl.flock(fd, fcntl.LOCK_EX)
     return name, fd
 
 
 def sweep_temporaries(prefix: str, dir_fd: int) -> None:
-    """Remove temporaries of processes that were killed; the caller holds the folder's lock."""
+    """Remove temporaries of processes that were killed: nobody holds their lock."""
     for name in os.listdir(dir_fd):
         if not name.startswith(prefix):
             continue
@@ -171,8 +181,22 @@ def remove(name: str, fd: int, dir_fd: int) -> None:
 
 @contextmanager
 def directory_lock(fd: int) -> Iterator[None]:
-    """Hold the exclusive advisory lock of an open folder."""
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    """Hold the exclusive advisory lock of an open folder.
+
+    Whoever may read the folder can hold that lock, so nobody waits for it for ever.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"another process has kept the folder locked for {LOCK_SECONDS} seconds",
+                    hint="see which one: fuser FOLDER",
+                ) from None
+            time.sleep(_LOCK_PAUSE)
     try:
         yield
     finally:

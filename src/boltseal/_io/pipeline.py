@@ -132,10 +132,18 @@ class _Runner:
         finally:
             self._queues[0].put(None)
             for thread in started:
-                thread.join()
+                self._join(thread)
         if self._error is not None:
             raise self._error
         return total
+
+    def _join(self, thread: threading.Thread) -> None:
+        """Wait for a stage even when Ctrl-C comes again: its files are closed after this."""
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:  # noqa: BLE001  raised again in run()
+                self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:

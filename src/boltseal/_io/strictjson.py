@@ -7,9 +7,12 @@ reading to us and the other to a runtime (CVE-2021-41190 was of that kind).
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boltseal.errors import LimitExceededError, MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_NESTING = 64  # levels of objects and arrays in one document
 
@@ -27,7 +30,11 @@ def loads(raw: bytes, what: str, *, max_bytes: int) -> Any:
     except UnicodeDecodeError:
         raise MalformedError(f"{what} is not UTF-8 text") from None
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+        )
+        if "\\u" in text:
+            _check_surrogates(value)
     except RecursionError:
         raise LimitExceededError(_too_deep(what)) from None
     except _DuplicateKeyError as error:
@@ -59,6 +66,34 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise _DuplicateKeyError(key[:80])
             seen.add(key)
     return found
+
+
+def refuse_variants(document: dict[str, Any], names: Collection[str], what: str) -> None:
+    """Refuse members that are one of ``names`` but for upper and lower case.
+
+    Go's parser takes them for the real ones, so a runtime would read another document than we do.
+    """
+    folded = {name.casefold() for name in names}
+    for key in document:
+        if key not in names and key.casefold() in folded:
+            raise MalformedError(
+                f"{what} has {key[:80]!r}, which other readers take for another name"
+            )
+
+
+def _check_surrogates(value: Any) -> None:
+    """Half a surrogate pair is no character: it could not be written again as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("lone surrogate") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return number
 
 
 def _refuse(name: str) -> Any:

@@ -39,6 +39,9 @@ class PublicOptions:
             raise MalformedError("the layer has no public options")
         raw = b64.decode(annotation, "annotation with the public options")
         document = strictjson.load_object(raw, "the public options", max_bytes=_MAX_OPTIONS_BYTES)
+        strictjson.refuse_variants(
+            document, ("cipher", "hmac", "cipheroptions"), "the public options"
+        )
         cipher = document.get("cipher")
         if cipher != AES_256_CTR_HMAC_SHA256:
             raise MalformedError(

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     for manifest in report.manifests:
         output.line()
         _manifest(output, manifest)
-    output.document(report.to_json())
+    output.document(report.to_json)
     for problem in report.problems:
         output.failure(problem)
     return 4 if report.problems else 0

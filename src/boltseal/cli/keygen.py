@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     output.line(f"private key  {pair.private_file}  (keep it secret)")
     output.line(f"public key   {pair.public_file}")
     output.line(f"{pair.kind}, thumbprint {pair.thumbprint}")
-    output.document(asdict(pair))
+    output.document(lambda: asdict(pair))
     return 0
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from boltseal.cli.output import Output
+from boltseal.cli.output import Output, prepare_streams
 from boltseal.errors import BoltsealError, UsageError
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ exit codes:
   2  wrong usage
   3  no key given opens the image
   4  integrity failure: digest, size, HMAC, malformed or hostile content
-  129, 130, 143  terminal closed, interrupted, terminated; nothing is left behind
+  128 and more  stopped by a signal (130 is Ctrl-C); nothing is left behind
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
     if given == ["--version"]:  # before anything is imported
         from boltseal import __version__
 
@@ -67,6 +69,8 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
+            # what follows a colon may be a passphrase in a wrong place
+            message = re.sub(r":\S+", ":…", message) if "arguments:" in message else message
             raise UsageError(message, hint=f"see {self.prog} --help")
 
     parser = Parser(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from boltseal.errors import BoltsealError, NoMatchingKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -50,23 +51,25 @@ class Output:
 
     def table(self, rows: Sequence[Sequence[str]], *, indent: str = "  ") -> None:
         """Rows in aligned columns; the first is the heading."""
+        if self.as_json or self.quiet:
+            return
         widths = [max(len(printable(row[place])) for row in rows) for place in range(len(rows[0]))]
         for number, row in enumerate(rows):
             cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
             self.line((indent + "  ".join(cells)).rstrip(), style="" if number else "dim")
 
-    def document(self, value: dict[str, Any]) -> None:
-        """The one document of ``--json``."""
+    def document(self, make: Callable[[], dict[str, Any]]) -> None:
+        """The one document of ``--json``, made only when it is wanted."""
         if self.as_json:
             import json
 
-            json.dump(value, sys.stdout, indent=2)
+            json.dump(make(), sys.stdout, indent=2)
             sys.stdout.write("\n")
 
     def note(self, text: str) -> None:
         """Something the user should know, on standard error."""
         if not self.quiet:
-            sys.stderr.write(_styled("note: ", "yellow", sys.stderr) + printable(text) + "\n")
+            _complain("note: ", "yellow", text)
 
     def error(self, error: BoltsealError) -> None:
         """An error in one line, its hint in another; with ``--json`` also as the document."""
@@ -83,20 +86,40 @@ class Output:
             }
             if isinstance(error, NoMatchingKeyError):
                 details["causes"] = list(error.causes)
-            self.document({"error": details})
+            self.document(lambda: {"error": details})
 
     def stopped(self, text: str, exit_code: int) -> None:
         """The run was stopped from outside."""
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")  # the cursor may stand behind ^C or a prompt
+        with suppress(OSError):
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")  # the cursor may stand behind ^C or a prompt
         self.failure(text)
-        self.document({"error": {"type": "Stopped", "message": text, "exit_code": exit_code}})
+        self.document(
+            lambda: {"error": {"type": "Stopped", "message": text, "exit_code": exit_code}}
+        )
 
     def failure(self, text: str, hint: str | None = None) -> None:
         """What went wrong, on standard error, even with ``--quiet``."""
-        sys.stderr.write(_styled("error: ", "red", sys.stderr) + printable(text) + "\n")
+        _complain("error: ", "red", text)
         if hint:
-            sys.stderr.write(_styled("hint:  ", "dim", sys.stderr) + printable(hint) + "\n")
+            _complain("hint:  ", "dim", hint)
+
+
+def prepare_streams() -> None:
+    """Printing never fails for a character or for a stream that was closed before the start."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  to the end
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _complain(label: str, style: str, text: str) -> None:
+    # A message that cannot be shown must not change the exit code.
+    with suppress(OSError):
+        sys.stderr.write(_styled(label, style, sys.stderr) + printable(text) + "\n")
+        sys.stderr.flush()
 
 
 _STYLES = {"red": "31", "yellow": "33", "green": "32", "dim": "2", "bold": "1"}

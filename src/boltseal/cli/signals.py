@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Any, NoReturn
 
-_CAUGHT = (signal.SIGTERM, signal.SIGHUP)
+_CAUGHT = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU)
 
 
 class TerminatedError(BaseException):
-    """Like KeyboardInterrupt, for SIGTERM and for SIGHUP, which a closed terminal sends."""
+    """Like KeyboardInterrupt, for the other signals that ask a process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -17,7 +17,7 @@ class TerminatedError(BaseException):
 
 
 def catch() -> None:
-    """Catch both, but for one that the caller asked to be ignored, as nohup does."""
+    """Catch them all, but for one that the caller asked to be ignored, as nohup does."""
     for number in _CAUGHT:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminated)

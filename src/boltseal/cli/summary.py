@@ -25,7 +25,7 @@ def show(output: Output, outcome: Outcome, headline: str) -> None:
         output.table(rows)
     for note in outcome.notes:
         output.note(note)
-    output.document(outcome.to_json())
+    output.document(outcome.to_json)
 
 
 def counted(count: int, noun: str) -> str:

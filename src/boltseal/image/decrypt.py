@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
+from boltseal.errors import IntegrityError, NotFoundError
 from boltseal.image import transfer
 from boltseal.image.arguments import as_identities
 from boltseal.image.session import Session
@@ -84,10 +85,12 @@ class _Decryption:
         """Open one layer, or copy it when it is not encrypted."""
         session = self._session
         unlocked = self._unlocked.get((node.descriptor.digest, index))
-        diff_id = node.config.diff_ids[index] if self._check and node.config else None
+        diff_id = self._diff_id(node, index)
         if unlocked is None:
             there = session.copy_layer(node, index, layer, meter)
-            if there and diff_id is not None:
+            if diff_id is not None:
+                if not there:
+                    raise NotFoundError("the layer is not in the source, so it cannot be checked")
                 self._check_clear(layer, diff_id)
             session.journal.layer(node.label, index, "clear" if there else "missing", layer)
             return
@@ -95,6 +98,17 @@ class _Decryption:
         change = self._decrypt(layer, unlocked, diff_id, meter)
         session.edits.setdefault(node.descriptor.digest, {})[index] = change
         session.journal.layer(node.label, index, "decrypted", transfer.apply(layer, change))
+
+    def _diff_id(self, node: ManifestNode, index: int) -> Digest | None:
+        """What to compare a layer's content with, where that was asked for."""
+        if not self._check or node.is_attestation:
+            return None
+        if node.config is None:
+            raise IntegrityError(
+                "its content cannot be checked: "
+                f"a config of type {node.manifest.config.media_type} has no diff ids"
+            )
+        return node.config.diff_ids[index]
 
     def _decrypt(
         self, layer: Descriptor, unlocked: UnlockedLayer, diff_id: Digest | None, meter: Meter

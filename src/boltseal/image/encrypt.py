@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.errors import UsageError
-from boltseal.image import transfer
+from boltseal.errors import IntegrityError, UnsupportedError, UsageError
+from boltseal.image import transfer, tree
 from boltseal.image.arguments import as_identities, as_recipients, several
-from boltseal.image.select import parse_selection, selected
+from boltseal.image.select import Ranges, parse_selection, selected
 from boltseal.image.session import Session
 from boltseal.layer.decrypt import unlock_layer
-from boltseal.layer.encrypt import encrypt_layer, encryptable
+from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
 from boltseal.layer.rewrap import add_recipients
 from boltseal.spec.mediatypes import is_encrypted
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from boltseal.keywrap.base import Identity, Recipient
     from boltseal.layer.decrypt import UnlockedLayer
     from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
     from boltseal.spec.edit import DescriptorEdit
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
@@ -56,15 +57,20 @@ def encrypt(
     with Session(source, destination, platforms, progress) as session:
         job = _Encryption(session, who, keys)
         for node, index, layer in session.layers():
-            with session.at(node):
-                chosen = selected(ranges, len(node.manifest.layers))
-            with session.at_layer(node, index):
-                job.plan(node, index, layer, chosen)
+            if not node.is_attestation:
+                with session.at(node):
+                    chosen = job.choose(ranges, len(node.manifest.layers))
+                with session.at_layer(node, index):
+                    job.plan(node, index, layer, index in chosen)
+        job.check_nothing_stays_readable(chosen_by_user=bool(ranges))
         meter = session.begin_writing()
         for node, index, layer in session.layers():
             with session.at_layer(node, index):
                 job.run(node, index, layer, meter)
-        job.warn_of_plain_blobs()
+        if session.is_in_place and session.edits:
+            session.journal.note(
+                "the layout also holds the image as it was before: do not hand it on as a whole"
+            )
         return session.finish(meter)
 
 
@@ -80,22 +86,49 @@ class _Encryption:
         self._chosen: set[tuple[object, int]] = set()
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._done: dict[object, DescriptorEdit] = {}
+        self._choices: dict[int, frozenset[int]] = {}
 
-    def plan(
-        self, node: ManifestNode, index: int, layer: Descriptor, chosen: frozenset[int]
-    ) -> None:
+    def choose(self, ranges: Ranges, count: int) -> frozenset[int]:
+        """The chosen ones of ``count`` layers."""
+        if count not in self._choices:
+            self._choices[count] = selected(ranges, count)
+        return self._choices[count]
+
+    def plan(self, node: ManifestNode, index: int, layer: Descriptor, chosen: bool) -> None:
         """Decide what to do with one layer, and check that it can be done."""
         place = (node.descriptor.digest, index)
-        if node.is_attestation:
-            self._session.journal.note(
-                f"{node.label} is an attestation and stays readable for everybody"
-            )
-        elif is_encrypted(layer.media_type):
-            if index in chosen and self._identities:
+        if is_encrypted(layer.media_type):
+            check_encrypted(layer)
+            if chosen and self._identities:
                 self._unlocked[place] = unlock_layer(layer, self._identities)
-        elif index in chosen:
+        elif chosen:
             encryptable(layer)
             self._chosen.add(place)
+
+    def check_nothing_stays_readable(self, *, chosen_by_user: bool) -> None:
+        """What is encrypted in one place of the image must not be in the clear in another."""
+        opaque = [node.descriptor for node in tree.opaque(self._session.node)]
+        if opaque:
+            raise UnsupportedError(
+                f"the image's index has an entry of type {opaque[0].media_type}, "
+                "which cannot be encrypted",
+                hint="keep the platforms you need with --platform",
+            )
+        hidden: dict[Digest, str] = {}
+        for node, index, layer in self._session.layers():
+            if (node.descriptor.digest, index) in self._chosen:
+                hidden[layer.digest] = f"layer {index} of {node.label}"
+        for node, index, layer in self._session.layers():
+            place = (node.descriptor.digest, index)
+            if place not in self._chosen and layer.digest in hidden:
+                what = f"layer {index} of {node.label} has the content of {hidden[layer.digest]}"
+                if chosen_by_user and not node.is_attestation:
+                    raise UsageError(
+                        f"{what}, but is not chosen: it would stay readable", hint="choose both"
+                    )
+                raise IntegrityError(f"{what}, and would stay readable")
+            if node.manifest.config.digest in hidden:
+                raise IntegrityError(f"the config of {node.label} is also one of the layers")
 
     def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> None:
         """Do what was planned for one layer."""
@@ -111,6 +144,8 @@ class _Encryption:
         else:
             there = session.copy_layer(node, index, layer, meter)
             action = "clear" if there else "missing"
+            if node.is_attestation:
+                journal.note(f"{node.label} is an attestation and stays readable for everybody")
             if is_encrypted(layer.media_type):
                 action = "already encrypted"
                 journal.note(
@@ -121,20 +156,6 @@ class _Encryption:
             return
         session.edits.setdefault(node.descriptor.digest, {})[index] = change
         journal.layer(node.label, index, action, transfer.apply(layer, change))
-
-    def warn_of_plain_blobs(self) -> None:
-        """Encrypting within one layout leaves what was encrypted beside the result."""
-        plain = {
-            layer.digest
-            for node, index, layer in self._session.layers()
-            if (node.descriptor.digest, index) in self._chosen
-            and self._session.destination.has(layer)
-        }
-        if plain:
-            self._session.journal.note(
-                f"the destination also holds {len(plain)} of these layers in the clear: "
-                "do not hand it on as a whole"
-            )
 
     def _encrypt(
         self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter

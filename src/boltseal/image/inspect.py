@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal.blockcipher.options import PublicOptions
-from boltseal.errors import IntegrityError, located
+from boltseal.errors import IntegrityError, LimitExceededError, located
 from boltseal.image import tree
 from boltseal.image.arguments import as_platforms, as_reference
 from boltseal.keywrap import packets
 from boltseal.spec import annotations as names
+from boltseal.spec.limits import MAX_WRAPPED_KEYS
 from boltseal.spec.mediatypes import is_encrypted
 from boltseal.transports.parse import open_source
 
@@ -84,46 +85,59 @@ def inspect(source: str | Reference, *, platforms: Sequence[str | Platform] = ()
     with located(str(reference)), open_source(reference) as opened:
         root = opened.root()
         node = tree.load(opened, root.descriptor, as_platforms(platforms))
+        look = _Look()
         return ImageReport(
             image=str(reference),
             media_type=node.descriptor.media_type,
             digest=str(node.descriptor.digest),
             size=node.descriptor.size,
-            manifests=tuple(_manifest(one) for one in tree.manifests(node)),
+            manifests=tuple(look.manifest(one) for one in tree.manifests(node)),
         )
 
 
-def _manifest(node: tree.ManifestNode) -> ManifestReport:
-    known = node.platform is not None and node.platform.is_known
-    return ManifestReport(
-        platform=str(node.platform) if known else None,
-        media_type=node.descriptor.media_type,
-        digest=str(node.descriptor.digest),
-        size=node.descriptor.size,
-        attestation=node.is_attestation,
-        layers=tuple(_layer(index, layer) for index, layer in enumerate(node.manifest.layers)),
-    )
+class _Look:
+    """Looks at manifests and counts what it tells, which has a bound for the whole image."""
 
+    def __init__(self) -> None:
+        self._told = 0
 
-def _layer(index: int, layer: Descriptor) -> LayerReport:
-    cipher: str | None = None
-    keys: tuple[WrappedKey, ...] = ()
-    problems: tuple[str, ...] = ()
-    if is_encrypted(layer.media_type):
-        keys, problems = packets.describe(layer.annotations)
-        if not keys and not problems:
-            problems = ("the layer is encrypted but carries no wrapped key",)
-        try:
-            cipher = PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS)).cipher
-        except IntegrityError as error:
-            problems = (*problems, error.message)
-    return LayerReport(
-        layer=index,
-        media_type=layer.media_type,
-        digest=str(layer.digest),
-        size=layer.size,
-        encrypted=is_encrypted(layer.media_type),
-        cipher=cipher,
-        keys=keys,
-        problems=problems,
-    )
+    def manifest(self, node: tree.ManifestNode) -> ManifestReport:
+        known = node.platform is not None and node.platform.is_known
+        return ManifestReport(
+            platform=str(node.platform) if known else None,
+            media_type=node.descriptor.media_type,
+            digest=str(node.descriptor.digest),
+            size=node.descriptor.size,
+            attestation=node.is_attestation,
+            layers=tuple(
+                self._layer(index, layer) for index, layer in enumerate(node.manifest.layers)
+            ),
+        )
+
+    def _layer(self, index: int, layer: Descriptor) -> LayerReport:
+        cipher: str | None = None
+        keys: tuple[WrappedKey, ...] = ()
+        problems: tuple[str, ...] = ()
+        if is_encrypted(layer.media_type):
+            keys, problems = packets.describe(layer.annotations)
+            self._told += len(keys)
+            if self._told > MAX_WRAPPED_KEYS:
+                raise LimitExceededError(
+                    f"the image has more than the limit of {MAX_WRAPPED_KEYS} wrapped keys"
+                )
+            if not keys and not problems:
+                problems = ("the layer is encrypted but carries no wrapped key",)
+            try:
+                cipher = PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS)).cipher
+            except IntegrityError as error:
+                problems = (*problems, error.message)
+        return LayerReport(
+            layer=index,
+            media_type=layer.media_type,
+            digest=str(layer.digest),
+            size=layer.size,
+            encrypted=is_encrypted(layer.media_type),
+            cipher=cipher,
+            keys=keys,
+            problems=problems,
+        )

@@ -61,7 +61,7 @@ class Journal:
     """Collects outcomes and notes while an operation runs."""
 
     layers: list[LayerOutcome] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
 
     def layer(self, platform: str, index: int, action: str, descriptor: Descriptor) -> None:
         """Record one layer, by the descriptor it has now."""
@@ -78,8 +78,7 @@ class Journal:
 
     def note(self, text: str) -> None:
         """Record something the user should know, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        self.notes[text] = None
 
     def outcome(self, image: str, root: Descriptor) -> Outcome:
         """The finished report."""

@@ -10,12 +10,14 @@ from boltseal.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Ranges = tuple[tuple[int | None, int | None], ...]
+
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 _RANGE = re.compile(r"(-?[0-9]{1,9})?\.\.(-?[0-9]{1,9})?")
 _DASH_RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 
 
-def parse_selection(texts: Sequence[str]) -> tuple[tuple[int | None, int | None], ...]:
+def parse_selection(texts: Sequence[str]) -> Ranges:
     """Selections as inclusive ranges; commas separate several in one text. Raises UsageError."""
     ranges: list[tuple[int | None, int | None]] = []
     for text in texts:
@@ -23,7 +25,7 @@ def parse_selection(texts: Sequence[str]) -> tuple[tuple[int | None, int | None]
     return tuple(ranges)
 
 
-def selected(ranges: Sequence[tuple[int | None, int | None]], count: int) -> frozenset[int]:
+def selected(ranges: Ranges, count: int) -> frozenset[int]:
     """The chosen ones of ``count`` layers; all of them without any range. Raises UsageError."""
     if not ranges:
         return frozenset(range(count))

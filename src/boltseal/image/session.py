@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -77,18 +78,32 @@ class Session:
         return Meter(total, self._progress)
 
     def layers(self) -> Iterable[tuple[ManifestNode, int, Descriptor]]:
-        """Every layer of every manifest, once for each manifest digest."""
+        """Every layer of every manifest, once for each manifest digest and what it is taken for."""
         seen = set()
         for node in tree.manifests(self.node):
-            if node.descriptor.digest not in seen:
-                seen.add(node.descriptor.digest)
+            key = (node.descriptor.digest, node.is_attestation)
+            if key not in seen:
+                seen.add(key)
                 for index, layer in enumerate(node.manifest.layers):
                     yield node, index, layer
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether source and destination are one layout."""
+        return self._from.transport == self._to.transport == "oci" and os.path.realpath(
+            self._from.location
+        ) == os.path.realpath(self._to.location)
 
     def copy_layer(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> bool:
         """Copy a layer as it is; False for a foreign one that is not there."""
         meter.begin(f"copy layer {index} of {node.label}")
-        return transfer.copy_blob(self.source, self.destination, layer, meter)
+        there = transfer.copy_blob(self.source, self.destination, layer, meter)
+        if not there:
+            self.journal.note(
+                f"layer {index} of {node.label} is not in the source but only behind its URLs, "
+                "and was left there"
+            )
+        return there
 
     def finish(self, meter: Meter) -> Outcome:
         """Write what is left, commit, and report."""

@@ -14,6 +14,7 @@ from boltseal.spec.annotations import ATTESTATION_DIGEST
 from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
 from boltseal.spec.edit import DescriptorEdit
+from boltseal.spec.manifest import parse_index, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ def copy_blob(
     try:
         reader = source.open(descriptor)
     except NotFoundError:
-        if descriptor.urls:
+        if descriptor.urls and mediatypes.is_foreign(descriptor.media_type):
             meter.tick(descriptor.size)
             return False
         raise
@@ -142,6 +143,8 @@ class _TreeWriter:
         raw = edit.edit_document(
             node.raw, lists={"layers": edits}, single=single, media_type=media_type
         )
+        with located(node.label):
+            parse_manifest(raw, media_type)  # nothing is written that could not be read again
         return self._finish(node.descriptor, raw, media_type)
 
     def _index(self, node: IndexNode) -> _Written:
@@ -159,6 +162,7 @@ class _TreeWriter:
         if any(change.media_type is not None for change in edits.values()):
             media_type = mediatypes.as_oci(media_type)
         raw = edit.edit_document(node.raw, lists={"manifests": edits}, media_type=media_type)
+        parse_index(raw, media_type)
         return self._finish(node.descriptor, raw, media_type)
 
     def _finish(self, old: Descriptor, raw: bytes, media_type: str) -> _Written:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from boltseal.spec.config import Config
     from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
     from boltseal.spec.manifest import Index, Manifest
     from boltseal.spec.platform import Platform
     from boltseal.transports.base import ImageSource
@@ -56,15 +57,15 @@ class ManifestNode:
     def is_attestation(self) -> bool:
         """Whether this holds statements about an image and no layer at all.
 
-        What it calls itself is not enough: a real layer in it is treated as one, so that nothing
-        can be smuggled past encryption under that name.
+        What it calls itself is not enough: with anything but statements in it, it is treated as
+        an image, so that nothing can be smuggled past encryption under that name.
         """
-        named = (
-            self.platform is not None and not self.platform.is_known
-        ) or ATTESTATION_TYPE in self.descriptor.annotations
-        return named and not any(
-            mediatypes.layer_type(layer.media_type) or mediatypes.is_encrypted(layer.media_type)
-            for layer in self.manifest.layers
+        stated = self.descriptor.platform
+        named = ATTESTATION_TYPE in self.descriptor.annotations or (
+            stated is not None and stated.os == stated.architecture == "unknown"
+        )
+        return named and all(
+            layer.media_type in mediatypes.STATEMENT_TYPES for layer in self.manifest.layers
         )
 
 
@@ -135,6 +136,7 @@ class _Loader:
         self._wanted = wanted
         self._count = 0
         self._bytes = 0
+        self._parsed: dict[tuple[Digest, str, int], tuple[bytes, Manifest, Config | None]] = {}
         self.seen: set[str] = set()
 
     def load(self, descriptor: Descriptor, depth: int) -> Node | None:
@@ -143,31 +145,41 @@ class _Loader:
         if descriptor.media_type in mediatypes.MANIFEST_TYPES:
             node = self._manifest(descriptor)
             return node if depth or self._is_wanted(node.platform) else None
+        self._add_entry()
         return OpaqueNode(descriptor)
 
-    def _read(self, descriptor: Descriptor, what: str) -> bytes:
+    def _add_entry(self) -> None:
         self._count += 1
         if self._count > MAX_MANIFESTS:
             raise LimitExceededError(
                 f"the image has more than the limit of {MAX_MANIFESTS} manifests"
             )
-        raw = read_verified(self._source, descriptor, what, MAX_MANIFEST_BYTES)
-        self._bytes += len(raw)
+
+    def _read(self, descriptor: Descriptor, what: str, max_bytes: int) -> bytes:
+        self._bytes += descriptor.size
         if self._bytes > MAX_IMAGE_METADATA_BYTES:
             raise LimitExceededError(
                 f"the image's manifests are over the limit of {MAX_IMAGE_METADATA_BYTES} bytes"
             )
-        return raw
+        return read_verified(self._source, descriptor, what, max_bytes)
+
+    def _parse(self, descriptor: Descriptor) -> tuple[bytes, Manifest, Config | None]:
+        """Read a manifest and its config, once however often an index names them."""
+        key = (descriptor.digest, descriptor.media_type, descriptor.size)
+        if key not in self._parsed:
+            raw = self._read(descriptor, "the manifest", MAX_MANIFEST_BYTES)
+            manifest = parse_manifest(raw, descriptor.media_type)
+            config = None
+            if manifest.is_image:
+                config = parse_config(self._read(manifest.config, "the config", MAX_CONFIG_BYTES))
+            self._parsed[key] = (raw, manifest, config)
+        return self._parsed[key]
 
     def _manifest(self, descriptor: Descriptor) -> ManifestNode:
         place = str(descriptor.platform) if descriptor.platform else ""
         with located(place or f"manifest {descriptor.digest.short}"):
-            raw = self._read(descriptor, "the manifest")
-            manifest = parse_manifest(raw, descriptor.media_type)
-            config = None
-            if manifest.is_image:
-                text = read_verified(self._source, manifest.config, "the config", MAX_CONFIG_BYTES)
-                config = parse_config(text)
+            self._add_entry()
+            raw, manifest, config = self._parse(descriptor)
             platform = descriptor.platform or (config.platform if config else None)
             node = ManifestNode(descriptor, raw, manifest, config, platform)
             _check_counts(node)
@@ -179,7 +191,8 @@ class _Loader:
         if depth >= MAX_INDEX_DEPTH:
             raise LimitExceededError(f"indexes are nested over the limit of {MAX_INDEX_DEPTH}")
         with located(f"index {descriptor.digest.short}"):
-            raw = self._read(descriptor, "the index")
+            self._add_entry()
+            raw = self._read(descriptor, "the index", MAX_MANIFEST_BYTES)
             index = parse_index(raw, descriptor.media_type)
         children = [self._child(entry, depth + 1) for entry in index.manifests]
         if not self._wanted:

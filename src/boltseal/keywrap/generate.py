@@ -14,6 +14,7 @@ from boltseal.jose import jwk
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+_MAX_PASSPHRASE_BYTES = 1000  # what OpenSSL takes, and a little less
 ALGORITHMS = ("rsa3072", "rsa2048", "rsa4096", "p256", "p384", "p521")
 
 
@@ -45,6 +46,8 @@ def generate(private_file: str, algorithm: str, passphrase: bytes | None) -> Key
 
     if passphrase == b"":
         raise UsageError("the passphrase is empty")
+    if passphrase is not None and len(passphrase) > _MAX_PASSPHRASE_BYTES:
+        raise UsageError(f"the passphrase is over the limit of {_MAX_PASSPHRASE_BYTES} bytes")
     if private_file in ("", "-"):
         raise UsageError("a key pair needs a file name", hint="boltseal keygen prod.pem")
     _check_place(private_file)

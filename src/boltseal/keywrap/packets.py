@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boltseal._io import der, strictjson
-from boltseal.errors import IntegrityError, MalformedError
+from boltseal.errors import IntegrityError, LimitExceededError, MalformedError
 from boltseal.keywrap import jwe
 from boltseal.keywrap.base import WrappedKey
 from boltseal.spec import annotations as names
@@ -21,6 +21,8 @@ _PGP_ALGORITHMS = {1: "RSA", 2: "RSA", 16: "ElGamal", 18: "ECDH", 25: "X25519"}
 _COMMON_NAME = b"\x55\x04\x03"
 _CMS = "the PKCS#7 packet"
 _MAX_PACKET_BYTES = 384 * 1024
+_MAX_NAME = 120  # characters of an algorithm or a recipient
+MAX_KEYS = 2_000  # wrapped keys of one layer that are told
 
 
 def describe(annotations: Mapping[str, str]) -> tuple[tuple[WrappedKey, ...], tuple[str, ...]]:
@@ -30,10 +32,21 @@ def describe(annotations: Mapping[str, str]) -> tuple[tuple[WrappedKey, ...], tu
     for scheme, value in names.schemes(annotations).items():
         try:
             for packet in names.split_packets(scheme, value):
-                keys.extend(_describe(scheme, packet))
+                keys += map(_shortened, _describe(scheme, packet))
+                if len(keys) > MAX_KEYS:
+                    raise LimitExceededError(f"more than the limit of {MAX_KEYS} wrapped keys")
         except IntegrityError as error:
             problems.append(error.message)
     return tuple(keys), tuple(problems)
+
+
+def _shortened(key: WrappedKey) -> WrappedKey:
+    """Names are for people: one that would fill a screen is cut."""
+    return WrappedKey(key.scheme[:_MAX_NAME], _cut(key.algorithm), _cut(key.recipient))
+
+
+def _cut(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
 
 
 def _describe(scheme: str, packet: bytes) -> list[WrappedKey]:

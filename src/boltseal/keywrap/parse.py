@@ -10,6 +10,7 @@ from boltseal.errors import KeyFileError, LimitExceededError, UnsupportedError, 
 from boltseal.keywrap.jwe import JweIdentity, JweRecipient
 from boltseal.keywrap.keyfiles import load_private, load_public
 from boltseal.spec.limits import MAX_KEY_FILE_BYTES
+from boltseal.spec.reference import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +27,14 @@ def parse_recipient(text: str, *, with_kid: bool = True) -> JweRecipient:
             f"recipients of the kind {scheme}: are not in this version", hint="use jwe:FILE"
         )
     if scheme != "jwe" or not colon:
-        raise UsageError(f"recipient {text!r} names no protocol", hint="write jwe:FILE")
+        raise UsageError(f"recipient {shown(text)!r} names no protocol", hint="write jwe:FILE")
     if not path:
         raise UsageError(f"recipient {text!r} names no file", hint="write jwe:FILE")
+    if ":" in path and not os.path.exists(path):
+        raise UsageError(
+            f"there is no file {shown(path)!r}",
+            hint="a public key has no passphrase: write jwe:FILE",
+        )
     return JweRecipient(load_public(_read(path), path), with_kid)
 
 
@@ -71,7 +77,7 @@ def read_passphrase(rest: str, *, bare: bool = True) -> bytes:
         raw = read_user_file(value, "passphrase file", max_bytes=_MAX_PASSPHRASE_BYTES)
         return _first_line(raw)
     if equals and kind == "fd":
-        if not value.isascii() or not value.isdigit():
+        if not value.isascii() or not value.isdigit() or len(value) > 6:
             raise UsageError("fd= takes the number of an open file descriptor")
         with storage_errors("reading a passphrase from the file descriptor given"):
             raw = read_bounded(int(value), "passphrase", max_bytes=_MAX_PASSPHRASE_BYTES)

@@ -14,12 +14,17 @@ from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_BLOB_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte of 0x50 to 0x5f
 _STEP = 1 << 20  # bytes of output at a time
+_PIECE = 32 << 10  # bytes of input at a time
+_FREE_FRAMES = 1_000  # frames of any size
+_MIN_FRAME_BYTES = (
+    64  # bytes of a frame on average beyond them; one for a small file has twice that
+)
 _MAX_WINDOW_LOG = 27  # 128 MiB, what the zstd program accepts too
 
 
@@ -87,31 +92,60 @@ class _Plain:
         return None
 
 
+class _Frames:
+    """Counts the frames or members of one stream: each costs more than its bytes do."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._frames = 0
+
+    def pieces(self, data: bytes | memoryview) -> Iterator[memoryview]:
+        """``data`` in small pieces: what a frame leaves over is copied by the library."""
+        view = memoryview(data)
+        for at in range(0, len(view), _PIECE):
+            piece = view[at : at + _PIECE]
+            self._bytes += len(piece)
+            yield piece
+
+    def begin(self) -> None:
+        """One more; raises LimitExceededError for more than any writer makes."""
+        self._frames += 1
+        if self._frames > _FREE_FRAMES + self._bytes // _MIN_FRAME_BYTES:
+            raise LimitExceededError(
+                "the layer is compressed in more pieces than the limit of one for every "
+                f"{_MIN_FRAME_BYTES} bytes"
+            )
+
+
 class _Gzip:
     """One or more gzip members (RFC 1952 section 2.2), zero padding after them allowed."""
 
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
+        self._frames = _Frames()
         self._member: Any = zlib.decompressobj(31)
         self._started = False
         self._padding = False
 
     def feed(self, data: bytes | memoryview) -> None:
-        rest: bytes | memoryview = data
         try:
-            while len(rest):
-                if self._member.eof:
-                    self._member = zlib.decompressobj(31)
-                    self._started = False
-                if not self._started and self._is_padding(rest):
-                    return
-                self._started = True
-                self._take(self._member.decompress(rest, _STEP))
-                rest = (
-                    self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-                )
+            for piece in self._frames.pieces(data):
+                self._feed(piece)
         except zlib.error:
             raise MalformedError("the layer is not valid gzip inside") from None
+
+    def _feed(self, rest: bytes | memoryview) -> None:
+        while len(rest):
+            if self._member.eof:
+                self._member = zlib.decompressobj(31)
+                self._started = False
+            if not self._started:
+                if self._is_padding(rest):
+                    return
+                self._frames.begin()
+                self._started = True
+            self._take(self._member.decompress(rest, _STEP))
+            rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
 
     def finish(self) -> None:
         if self._started and not self._member.eof:
@@ -131,25 +165,31 @@ class _Zstd:
 
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
+        self._frames = _Frames()
         self._frame = self._new()
         self._open = False
 
     def feed(self, data: bytes | memoryview) -> None:
-        rest = bytes(data)
         try:
-            while True:
-                if self._frame.eof:
-                    if not rest:
-                        return
-                    self._frame = self._new()
-                    self._open = False
-                self._open = self._open or bool(rest)
-                self._take(self._frame.decompress(rest, max_length=_STEP))
-                rest = self._frame.unused_data if self._frame.eof else b""
-                if not self._frame.eof and self._frame.needs_input:
-                    return
+            for piece in self._frames.pieces(data):
+                self._feed(bytes(piece))
         except _zstd().ZstdError:
             raise MalformedError("the layer is not valid zstd inside") from None
+
+    def _feed(self, rest: bytes) -> None:
+        while True:
+            if self._frame.eof:
+                if not rest:
+                    return
+                self._frame = self._new()
+                self._open = False
+            if rest and not self._open:
+                self._frames.begin()
+                self._open = True
+            self._take(self._frame.decompress(rest, max_length=_STEP))
+            rest = self._frame.unused_data if self._frame.eof else b""
+            if not self._frame.eof and self._frame.needs_input:
+                return
 
     def finish(self) -> None:
         if self._open and not self._frame.eof:

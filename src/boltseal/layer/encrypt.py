@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Encryptor
+from boltseal.blockcipher.options import PublicOptions
 from boltseal.errors import MalformedError, UnsupportedError
-from boltseal.keywrap import keyring
+from boltseal.keywrap import keyring, packets
 from boltseal.layer.stream import CheckedReader
 from boltseal.spec import annotations as names
 from boltseal.spec.digest import Digest
@@ -36,6 +37,22 @@ def encryptable(layer: Descriptor) -> LayerType:
     return kind
 
 
+def check_encrypted(layer: Descriptor) -> None:
+    """Whether a layer that calls itself encrypted can be: the name alone hides nothing.
+
+    Raises MalformedError without options or wrapped keys that a reader would take.
+    """
+    kind = layer_type(layer.media_type)
+    if kind is None or not kind.encrypted:
+        raise UnsupportedError(f"an encrypted layer of type {layer.media_type} is not known")
+    PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS))
+    keys, problems = packets.describe(layer.annotations)
+    if not keys:
+        raise MalformedError(
+            problems[0] if problems else "the layer is encrypted but carries no wrapped key"
+        )
+
+
 def encrypt_layer(
     layer: Descriptor,
     reader: BlobReader,
@@ -51,7 +68,7 @@ def encrypt_layer(
     """
     kind = encryptable(layer)
     encryptor = Encryptor(str(layer.digest))
-    packets = keyring.wrap(recipients, encryptor.private.secret())
+    wrapped = keyring.wrap(recipients, encryptor.private.secret())
     source = CheckedReader(layer, reader, tick)
     target = hashlib.sha256()
     embedded = bytearray()
@@ -73,7 +90,7 @@ def encrypt_layer(
         size=layer.size,
         data=bytes(embedded) if layer.data is not None else None,
         set_annotations={
-            **{names.KEYS + scheme: names.join_packets(found) for scheme, found in packets.items()},
+            **{names.KEYS + scheme: names.join_packets(found) for scheme, found in wrapped.items()},
             names.PUBLIC_OPTIONS: public.annotation(),
         },
     )

@@ -22,7 +22,10 @@ class Config:
 def parse_config(raw: bytes) -> Config:
     """Raises MalformedError when ``rootfs.diff_ids`` is missing or no list of digests."""
     document = strictjson.load_object(raw, "config", max_bytes=MAX_CONFIG_BYTES)
+    strictjson.refuse_variants(document, ("rootfs", "os", "architecture", "variant"), "config")
     rootfs = document.get("rootfs")
+    if isinstance(rootfs, dict):
+        strictjson.refuse_variants(rootfs, ("diff_ids", "type"), "rootfs of the config")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if diff_ids is None:
         diff_ids = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from boltseal._io import b64
+from boltseal._io import b64, strictjson
 from boltseal.errors import IntegrityError, LimitExceededError, MalformedError
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_ANNOTATION_BYTES, MAX_ANNOTATIONS, MAX_BLOB_BYTES
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # RFC 6838 section 4.2
 _MEDIA_TYPE = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+)
+_MEMBERS = frozenset(
+    ["mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"]
 )
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -43,6 +46,7 @@ class Descriptor:
         """Raises MalformedError or LimitExceededError; ``what`` names it in the message."""
         if not isinstance(value, dict):
             raise MalformedError(f"{what} is not an object")
+        strictjson.refuse_variants(value, _MEMBERS, what)
         media_type = value.get("mediaType")
         if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
             raise MalformedError(f"{what} has no valid mediaType")

@@ -142,8 +142,10 @@ def _edit_annotations(work: _Text, found: list[Member], edit: DescriptorEdit) ->
     inner = members(work.text, value.start) if literal.startswith("{") else []
     if not inner:
         if edit.set_annotations:
-            mark = f"{json.dumps(EMPTY_MARK)}:{json.dumps(literal)}"
-            work.replace(value.start, value.end, f"{{{_pairs(edit)},{mark}}}")
+            mark = f",{json.dumps(EMPTY_MARK)}:{json.dumps(literal)}"
+            if not _EMPTY_ANNOTATIONS.fullmatch(literal):  # more spaces than are worth keeping
+                mark = ""
+            work.replace(value.start, value.end, f"{{{_pairs(edit)}{mark}}}")
         return
     left = [member for member in inner if member.key not in edit.drop_annotations]
     if not left and not edit.set_annotations:

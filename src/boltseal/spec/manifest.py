@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_MEMBERS = frozenset(
+    [
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "fsLayers",
+        "subject",
+        "annotations",
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """An image manifest, or an artifact's that has the same shape."""
@@ -67,6 +82,7 @@ def parse_index(raw: bytes, media_type: str = mediatypes.OCI_INDEX, what: str = 
 
 def _document(raw: bytes, media_type: str, what: str, forbidden: tuple[str, ...]) -> dict[str, Any]:
     document = strictjson.load_object(raw, what, max_bytes=MAX_MANIFEST_BYTES)
+    strictjson.refuse_variants(document, _MEMBERS, what)
     if document.get("schemaVersion") != 2:
         raise MalformedError(f"{what} does not have schemaVersion 2")
     # One document must not pass for two kinds (CVE-2021-41190).

@@ -21,6 +21,7 @@ ENCRYPTED = "+encrypted"
 
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+STATEMENT_TYPES = frozenset({IN_TOTO})  # layers of an attestation, which say things about an image
 CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
 _LAYER = "application/vnd.oci.image.layer"
@@ -80,8 +81,15 @@ def as_oci(media_type: str) -> str:
     if media_type in _OTHER_TYPES:
         return _OTHER_TYPES[media_type]
     if media_type.startswith(_DOCKER):
-        return _LAYER_TYPES.get(media_type, media_type)
+        known = layer_type(media_type)
+        if known is not None:
+            return known.encrypted_type if known.encrypted else known.plain
     return media_type
+
+
+def is_foreign(media_type: str) -> bool:
+    """Whether a layer may be somewhere else, behind its URLs, by its type."""
+    return media_type.startswith((_FOREIGN, f"{_DOCKER}.foreign."))
 
 
 def is_docker(media_type: str) -> bool:

@@ -31,12 +31,19 @@ class Reference:
         return f"{text}@{self.digest}" if self.digest is not None else text
 
 
+def shown(text: str) -> str:
+    """Text that may be a key with its passphrase: nothing behind the first colon is shown."""
+    head, colon, _ = text.partition(":")
+    return f"{head}:…" if colon else head
+
+
 def split_transport(text: str) -> tuple[str, str]:
     """``oci:path`` to ``("oci", "path")``; raises UsageError without a transport."""
     transport, colon, rest = text.partition(":")
     if not colon or not _SCHEME.fullmatch(transport):
         raise UsageError(
-            f"{text!r} does not say where the image is", hint="write oci:PATH[:TAG] for a layout"
+            f"{shown(text)!r} does not say where the image is",
+            hint="write oci:PATH[:TAG] for a layout",
         )
     return transport, rest
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from boltseal._io.files import storage_errors
 from boltseal._io.pipeline import fill
 from boltseal.errors import DigestMismatchError, LimitExceededError, SizeMismatchError
 from boltseal.spec.digest import Digest
@@ -84,7 +85,8 @@ class FileReader:
         left = self.length - self._position
         if left <= 0:
             return 0
-        count = os.preadv(self.fd, [buffer[:left]], self.offset + self._position)
+        with storage_errors("reading a blob"):
+            count = os.preadv(self.fd, [buffer[:left]], self.offset + self._position)
         self._position += count
         return count
 

@@ -74,7 +74,10 @@ def _not_found(reference: Reference, count: int) -> str:
 def with_entry(
     raw: bytes | None, root: Descriptor, document: Mapping[str, Any], tag: str | None
 ) -> bytes:
-    """``index.json`` with one image added under ``tag``; every other entry stays as it is."""
+    """``index.json`` with one image added under ``tag``; every other entry stays as it is.
+
+    Raises an IntegrityError when the result would be over a limit.
+    """
     index: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
     if raw is not None:
         parse_index(raw, what=INDEX_FILE)
@@ -89,7 +92,9 @@ def with_entry(
         if not same:
             kept.append(old)
     index["manifests"] = [*kept, entry]
-    return json.dumps(index, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text = json.dumps(index, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    parse_entries(text)  # an index that nobody could read again would take every other image along
+    return text
 
 
 def _entry(root: Descriptor, document: Mapping[str, Any], tag: str | None) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
-from boltseal._io import files
+from boltseal._io import files, tar
 from boltseal.errors import (
     BoltsealError,
     LimitExceededError,
@@ -23,6 +22,7 @@ from boltseal.errors import (
     StorageError,
     UnsupportedError,
 )
+from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.transports import layout_index
 from boltseal.transports.base import FileReader, Root
@@ -34,13 +34,8 @@ if TYPE_CHECKING:
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
-    from boltseal.spec.digest import Digest
     from boltseal.spec.reference import Reference
 
-MAX_ENTRIES = 50_000  # files in one archive
-_MAX_HEADER_BYTES = 1 << 20  # bytes of one extended header
-_BLOCK = tarfile.BLOCKSIZE
-_LONG_HEADER = 3 * _BLOCK  # a name over 100 characters takes a GNU long-name entry before it
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7": "xz"}
 
 
@@ -91,7 +86,7 @@ class ArchiveSource:
 
     def open(self, descriptor: Descriptor) -> BlobReader:
         digest = descriptor.digest
-        place = self._members.get(f"blobs/{digest.algorithm}/{digest.hex}")
+        place = self._members.get(_blob_name(digest))
         if place is None:
             raise NotFoundError(f"blob {digest} is not in the archive")
         offset, size = place
@@ -112,70 +107,29 @@ class ArchiveSource:
         return os.pread(self._fd, size, offset)
 
 
-class _BoundedFile:
-    """What tarfile reads headers through: no header makes it read a gigabyte into memory."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._position = 0
-
-    def read(self, count: int = -1) -> bytes:
-        if not 0 <= count <= _MAX_HEADER_BYTES:
-            raise LimitExceededError(
-                f"a header in the archive is larger than the limit of {_MAX_HEADER_BYTES} bytes"
-            )
-        data = os.pread(self._fd, count, self._position)
-        self._position += len(data)
-        return data
-
-    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
-        self._position = position + (self._position if whence == os.SEEK_CUR else 0)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-
 def _scan(fd: int) -> dict[str, tuple[int, int]]:
     """Offset and size of every file in a tar, by name; anything odd is refused."""
-    length = os.fstat(fd).st_size
     head = os.pread(fd, 2, 0)
     if head in _COMPRESSED:
         raise UnsupportedError(
             f"the archive is compressed with {_COMPRESSED[head]}", hint="decompress it first"
         )
     members: dict[str, tuple[int, int]] = {}
-    try:
-        with tarfile.TarFile(fileobj=cast("IO[bytes]", _BoundedFile(fd)), errorlevel=2) as archive:
-            while (member := archive.next()) is not None:
-                vars(archive)["members"] = []  # tarfile would keep all of them
-                _check_name(member.name)
-                if member.isdir():
-                    continue
-                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse:
-                    raise MalformedError(
-                        f"the archive holds {member.name[:120]!r}, which is no plain file"
-                    )
-                name = member.name.removeprefix("./")
-                if name in members:
-                    raise MalformedError(f"the archive holds {name[:120]!r} twice")
-                if len(members) >= MAX_ENTRIES:
-                    raise LimitExceededError(
-                        f"the archive has more than the limit of {MAX_ENTRIES} files"
-                    )
-                if member.size < 0 or member.offset_data < 0:
-                    raise tarfile.HeaderError
-                if member.offset_data + member.size > length:
-                    raise MalformedError(f"the archive ends inside {name[:120]!r}")
-                members[name] = (member.offset_data, member.size)
-    except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError):
-        raise MalformedError("this is not a tar archive, or it is damaged") from None
+    for member in tar.scan(fd):
+        _check_name(member.name)
+        if member.kind == "folder":
+            continue
+        if member.kind != "file":
+            raise MalformedError(f"the archive holds {member.name[:120]!r}, which is no plain file")
+        name = member.name.removeprefix("./")
+        if name in members:
+            raise MalformedError(f"the archive holds {name[:120]!r} twice")
+        members[name] = (member.offset, member.size)
     return members
 
 
 def _check_name(name: str) -> None:
-    parts = name.split("/")
-    if name.startswith("/") or ".." in parts or "\0" in name:
+    if name.startswith("/") or ".." in name.split("/"):
         raise MalformedError(f"the archive holds {name[:120]!r}, a name that leaves the archive")
 
 
@@ -207,10 +161,9 @@ class ArchiveDestination:
                     f"the folder that {path} should be made in does not exist"
                 ) from None
             try:
-                with files.directory_lock(self._dir):
-                    prefix = f".{self._base[:100]}.boltseal-"
-                    files.sweep_temporaries(prefix, self._dir)
-                    self._name, self._fd = files.new_temporary(prefix, self._dir)
+                prefix = f".{self._base[:100]}.boltseal-"
+                files.sweep_temporaries(prefix, self._dir)
+                self._name, self._fd = files.new_temporary(prefix, self._dir)
             except BaseException:
                 self._close()
                 raise
@@ -230,8 +183,8 @@ class ArchiveDestination:
 
     def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
         start = self._end
-        head = _LONG_HEADER if algorithm == "sha512" else _BLOCK
-        self._end += head + _padded(size)
+        head = len(tar.header(_blob_name(Digest.of(b"", algorithm)), size))
+        self._end += head + tar.padded(size)
         return _ArchiveBlob(self, start, head, size)
 
     def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
@@ -241,13 +194,20 @@ class ArchiveDestination:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
             index = layout_index.with_entry(None, root, document, self._reference.tag)
             self._put(INDEX_FILE, index)
-            files.write_all(self._fd, bytes(2 * _BLOCK), self._end)
-            os.ftruncate(self._fd, self._end + 2 * _BLOCK)
-            os.fchmod(self._fd, files.umask_mode())
+            files.write_all(self._fd, bytes(2 * tar.BLOCK), self._end)
+            os.ftruncate(self._fd, self._end + 2 * tar.BLOCK)
+            os.fchmod(self._fd, self._mode())
             os.fsync(self._fd)
             os.rename(self._name, self._base, src_dir_fd=self._dir, dst_dir_fd=self._dir)
             self._name = ""
             files.sync_directory(self._dir)
+
+    def _mode(self) -> int:
+        """An archive that is replaced keeps its mode, a private one above all."""
+        try:
+            return stat.S_IMODE(os.stat(self._base, dir_fd=self._dir).st_mode)
+        except FileNotFoundError:
+            return files.umask_mode()
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
@@ -255,8 +215,7 @@ class ArchiveDestination:
 
     def finished(self, start: int, size: int, digest: Digest) -> None:
         """Name the blob whose content stands behind the header at ``start``."""
-        header = _header(f"blobs/{digest.algorithm}/{digest.hex}", size)
-        self.write_at(header, start)
+        self.write_at(tar.header(_blob_name(digest), size), start)
         self._written[digest] = size
 
     def dropped(self, start: int, end: int) -> None:
@@ -265,8 +224,8 @@ class ArchiveDestination:
             self._end = start
 
     def _put(self, name: str, data: bytes) -> None:
-        self.write_at(_header(name, len(data)) + data, self._end)
-        self._end += _BLOCK + _padded(len(data))
+        self.write_at(tar.header(name, len(data)) + data, self._end)
+        self._end += tar.BLOCK + tar.padded(len(data))
 
     def _close(self) -> None:
         if self._name:
@@ -307,7 +266,11 @@ class _ArchiveBlob:
     def abort(self) -> None:
         if self._open:
             self._open = False
-            self._archive.dropped(self._start, self._data + _padded(self._size))
+            self._archive.dropped(self._start, self._data + tar.padded(self._size))
+
+
+def _blob_name(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
 def _check_replaceable(path: str) -> None:
@@ -329,16 +292,3 @@ def _check_replaceable(path: str) -> None:
     raise StorageError(
         f"{path} is there already and is not an OCI archive", hint="choose another name"
     )
-
-
-def _padded(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK
-
-
-def _header(name: str, size: int) -> bytes:
-    """The header of a file: one block, three for a sha512 digest. The same for the same content."""
-    member = tarfile.TarInfo(name)
-    member.size = size
-    member.mode = 0o644
-    plain = size < 8 << 30 and len(name) < 140  # what a ustar header has room for
-    return member.tobuf(tarfile.USTAR_FORMAT if plain else tarfile.GNU_FORMAT)

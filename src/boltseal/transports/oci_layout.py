@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from boltseal._io import files
@@ -25,7 +25,7 @@ from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.transports import layout_index
 from boltseal.transports.base import FileReader, Root
 from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
-from boltseal.transports.staging import Staging
+from boltseal.transports.staging import Staging, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
     from boltseal.spec.reference import Reference
 
 TEMPORARY = ".boltseal-"
@@ -112,6 +113,7 @@ class LayoutDestination:
         self._fd = -1
         self._created = False
         self._staging: Staging | None = None
+        self._verified: set[Digest] = set()
 
     def __enter__(self) -> Self:
         path = self._reference.location
@@ -152,16 +154,24 @@ class LayoutDestination:
         return self._staging
 
     def has(self, descriptor: Descriptor) -> bool:
-        if self._stage.has(descriptor.digest):
+        """A blob that is there counts only when it is what its name says: it is read, once."""
+        digest = descriptor.digest
+        if self._stage.has(digest) or digest in self._verified:
             return True
         try:
             fd = open_blob(self._fd, descriptor)
         except (OSError, IntegrityError):
             return False
+        reader = FileReader(fd, 0, os.fstat(fd).st_size)
         try:
-            return os.fstat(fd).st_size == descriptor.size
+            right = (
+                reader.length == descriptor.size and digest_of(reader, digest.algorithm) == digest
+            )
         finally:
-            os.close(fd)
+            reader.close()
+        if right:
+            self._verified.add(digest)
+        return right
 
     def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
         return self._stage.create()
@@ -173,29 +183,31 @@ class LayoutDestination:
         with (
             files.storage_errors(f"writing to the layout {self._reference.location}"),
             files.directory_lock(self._fd),
+            ExitStack() as open_folders,
+            ExitStack() as undo,
         ):
-            self._publish_blobs()
             raw = read_small(self._fd, INDEX_FILE)
             index = layout_index.with_entry(raw, root, document, self._reference.tag)
+            for algorithm in self._stage.algorithms():
+                self._publish_blobs(algorithm, open_folders, undo)
             if read_small(self._fd, LAYOUT_FILE) is None:
                 self._stage.publish_text(layout_index.LAYOUT, LAYOUT_FILE, self._fd)
+                undo.callback(_remove, LAYOUT_FILE, self._fd)
             self._stage.publish_text(index, INDEX_FILE, self._fd)
-            files.sync_directory(self._fd)
+            undo.pop_all()
             self._created = False
+            files.sync_directory(self._fd)
 
-    def _publish_blobs(self) -> None:
-        for algorithm in self._stage.algorithms():
-            blobs = _make_directory("blobs", self._fd)
-            try:
-                folder = _make_directory(algorithm, blobs)
-                try:
-                    self._stage.publish(algorithm, folder)
-                    files.sync_directory(folder)
-                finally:
-                    os.close(folder)
-                files.sync_directory(blobs)
-            finally:
-                os.close(blobs)
+    def _publish_blobs(self, algorithm: str, open_folders: ExitStack, undo: ExitStack) -> None:
+        """Blobs get their names before the index names them; an error takes the names back."""
+        blobs = _make_directory("blobs", self._fd, undo)
+        open_folders.callback(os.close, blobs)
+        folder = _make_directory(algorithm, blobs, undo)
+        open_folders.callback(os.close, folder)
+        for name in self._stage.publish(algorithm, folder):
+            undo.callback(_remove, name, folder)
+        files.sync_directory(folder)
+        files.sync_directory(blobs)
 
     def _check_target(self) -> None:
         """A folder with something in it that is no layout is not written into."""
@@ -261,7 +273,20 @@ def open_blob(dir_fd: int, descriptor: Descriptor) -> int:
         os.close(folder)
 
 
-def _make_directory(name: str, dir_fd: int) -> int:
-    with suppress(FileExistsError):
+def _make_directory(name: str, dir_fd: int, undo: ExitStack) -> int:
+    try:
         os.mkdir(name, dir_fd=dir_fd)
+        undo.callback(_remove_directory, name, dir_fd)
+    except FileExistsError:
+        pass
     return files.open_directory(name, dir_fd=dir_fd)
+
+
+def _remove(name: str, dir_fd: int) -> None:
+    with suppress(OSError):
+        os.unlink(name, dir_fd=dir_fd)
+
+
+def _remove_directory(name: str, dir_fd: int) -> None:
+    with suppress(OSError):
+        os.rmdir(name, dir_fd=dir_fd)

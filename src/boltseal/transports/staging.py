@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from boltseal.spec.digest import Digest
 from boltseal.transports.base import FileReader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from boltseal.spec.descriptor import Descriptor
 
 
@@ -73,19 +76,15 @@ class Staging:
 
     def _verify(self, name: str, descriptor: Descriptor) -> None:
         fd = files.open_regular(name, dir_fd=self._fd)
-        hasher = descriptor.digest.hasher()
         shared = FileReader(fd, 0, os.fstat(fd).st_size)
         try:
-            total = run(
-                shared.readinto, [lambda chunk: hasher.update(chunk.data)], size=shared.length
-            )
+            if shared.length != descriptor.size:
+                raise SizeMismatchError(
+                    f"blob {descriptor.digest} has {shared.length} bytes, not {descriptor.size}"
+                )
+            found = digest_of(shared, descriptor.digest.algorithm)
         finally:
             shared.close()
-        if total != descriptor.size:
-            raise SizeMismatchError(
-                f"blob {descriptor.digest} has {total} bytes, not {descriptor.size}"
-            )
-        found = Digest.finish(hasher)
         if found != descriptor.digest:
             raise DigestMismatchError(f"the blob's digest is {found}, not what names it")
 
@@ -108,10 +107,15 @@ class Staging:
         """The digest algorithms of the blobs that wait here."""
         return sorted({digest.algorithm for digest in self._ready})
 
-    def publish(self, algorithm: str, folder: int) -> None:
-        """Give every waiting blob of an algorithm its final name."""
+    def publish(self, algorithm: str, folder: int) -> Iterator[str]:
+        """Give every waiting blob of an algorithm its final name.
+
+        Each name that was not there is handed out just before, so that it can be taken back.
+        """
         for digest, name in list(self._ready.items()):
             if digest.algorithm == algorithm:
+                if not _exists(digest.hex, folder):
+                    yield digest.hex
                 os.rename(name, digest.hex, src_dir_fd=self._fd, dst_dir_fd=folder)
                 del self._ready[digest]
 
@@ -139,6 +143,21 @@ class Staging:
     def _next_name(self) -> str:
         self._count += 1
         return f"{self._count}"
+
+
+def digest_of(reader: FileReader, algorithm: str) -> Digest:
+    """The digest of everything a reader holds."""
+    hasher = hashlib.new(algorithm)
+    run(reader.readinto, [lambda chunk: hasher.update(chunk.data)], size=reader.length)
+    return Digest.finish(hasher)
+
+
+def _exists(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class StagedBlob:
