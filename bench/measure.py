@@ -1,12 +1,13 @@
-"""Run a program and say what it took."""
+"""Run a program and say what it took. As a program: the usage of another, as JSON."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,3 +40,7 @@ def measure(command: Sequence[str]) -> Usage:
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{said.decode()}")
     return Usage(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(sys.argv[1:]))))

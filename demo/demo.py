@@ -18,22 +18,42 @@ from typing import Any
 
 import build_image
 
-WORK = Path(".demo")
+DEMO = Path(".demo")
 BOLTSEAL = str(Path(sys.executable).with_name("boltseal"))
+DOCKER = "application/vnd.docker."
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Try Boltseal on a real image.")
     parser.add_argument("--image", help="your own image instead: oci:PATH:TAG")
     given = parser.parse_args().image
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir()
-    image = given or _build()
+    work = DEMO / "yours" if given else DEMO
+    if given:
+        _check_suitable(given, work)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    _show(given or _build(work), work, is_ours=not given)
+    _say(f"Done. Everything is in {work}/ to look at; boltseal itself is {BOLTSEAL}")
+    return 0
+
+
+def _check_suitable(image: str, work: Path) -> None:
+    """What the demo cannot show with an image is said before anything is done."""
+    if Path(image.partition(":")[2].partition(":")[0]).absolute().is_relative_to(work.absolute()):
+        raise SystemExit(f"{image} lies in {work}/, which this demo writes anew: copy it first")
+    layers = _layers(_inspect(image))
+    if not layers:
+        raise SystemExit(f"{image} has no layer to encrypt: give another image")
+    if all(layer["encrypted"] for layer in layers):
+        raise SystemExit(f"{image} is encrypted already: give one that is not")
+
+
+def _show(image: str, work: Path, *, is_ours: bool) -> None:
     key, stranger, sealed, opened = (
-        f"{WORK}/team.pem",
-        f"{WORK}/stranger.pem",
-        f"oci:{WORK}/sealed:v1",
-        f"oci:{WORK}/opened:v1",
+        f"{work}/team.pem",
+        f"{work}/stranger.pem",
+        f"oci:{work}/sealed:v1",
+        f"oci:{work}/opened:v1",
     )
 
     _say("A key pair for the team, and one for a stranger.")
@@ -41,41 +61,45 @@ def main() -> int:
     _run("keygen", "--algorithm", "p256", "--quiet", stranger)
 
     _say("Encrypt the image for the team. This takes the public key alone.")
-    _run("encrypt", image, sealed, "--recipient", f"jwe:{WORK}/team.pub.pem")
+    _run("encrypt", image, sealed, "--recipient", f"jwe:{work}/team.pub.pem")
 
     _say("Anyone can see what it is and for whom, nobody what is in it.")
     _run("inspect", sealed)
 
     _say("The stranger's key does not open it, and nothing is left behind.")
     _run("decrypt", sealed, opened, "--key", stranger, expect=3)
-    _check(not (WORK / "opened").exists(), "no output was written")
+    _check(not (work / "opened").exists(), "no output was written")
 
     _say("The team's key does.")
     _run("decrypt", sealed, opened, "--key", key, "--check-content")
 
     _say("What came out is what went in.")
-    _compare(image, sealed, opened)
-    if not given:
-        _show_secret(sealed, opened)
-    _say(f"Done. Everything is in {WORK}/ to look at.")
-    return 0
+    _compare(image, sealed, opened, work)
+    if is_ours:
+        _show_secret(sealed, opened, work)
 
 
-def _build() -> str:
+def _build(work: Path) -> str:
     _say("Build an image: Python's standard library as the base, a small secret app on top.")
-    build_image.build(WORK / "image", "v1")
-    image = f"oci:{WORK}/image:v1"
+    build_image.build(work / "image", "v1")
+    image = f"oci:{work}/image:v1"
     _run("inspect", image)
     return image
 
 
-def _compare(image: str, sealed: str, opened: str) -> None:
+def _compare(image: str, sealed: str, opened: str, work: Path) -> None:
     """Manifest and layers by digest, and every opened blob read again from disk."""
     before, hidden, after = (_inspect(one) for one in (image, sealed, opened))
-    _check(before["digest"] == after["digest"], f"the same manifest: {after['digest']}")
+    if before["media_type"].startswith(DOCKER):
+        print("    (a Docker image becomes an OCI image, so its manifest is a new one)", flush=True)
+    else:
+        _check(before["digest"] == after["digest"], f"the same manifest: {after['digest']}")
     for old, secret, new in zip(_layers(before), _layers(hidden), _layers(after), strict=True):
         same = old["digest"] == new["digest"] and old["size"] == new["size"]
-        _check(same and _on_disk(new["digest"]), f"the same layer {new['layer']}: {new['digest']}")
+        _check(
+            same and _on_disk(new["digest"], work),
+            f"the same layer {new['layer']}: {new['digest']}",
+        )
         if not old["encrypted"]:
             _check(
                 secret["encrypted"] and secret["digest"] != old["digest"],
@@ -83,17 +107,17 @@ def _compare(image: str, sealed: str, opened: str) -> None:
             )
 
 
-def _on_disk(digest: str) -> bool:
+def _on_disk(digest: str, work: Path) -> bool:
     algorithm, _, digits = digest.partition(":")
-    with (WORK / "opened" / "blobs" / algorithm / digits).open("rb") as blob:
+    with (work / "opened" / "blobs" / algorithm / digits).open("rb") as blob:
         return hashlib.file_digest(blob, algorithm).hexdigest() == digits
 
 
-def _show_secret(sealed: str, opened: str) -> None:
+def _show_secret(sealed: str, opened: str, work: Path) -> None:
     """Look for the secret itself, in the blobs as they are on disk."""
     for image, name, expected in ((sealed, "sealed", False), (opened, "opened", True)):
         digest = _layers(_inspect(image))[-1]["digest"].partition(":")[2]
-        raw = (WORK / name / "blobs" / "sha256" / digest).read_bytes()
+        raw = (work / name / "blobs" / "sha256" / digest).read_bytes()
         try:
             found = build_image.SECRET in gzip.decompress(raw)
         except (gzip.BadGzipFile, EOFError):
@@ -109,8 +133,10 @@ def _layers(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _inspect(image: str) -> dict[str, Any]:
     done = subprocess.run(
-        [BOLTSEAL, "inspect", "--json", image], capture_output=True, text=True, check=True
+        [BOLTSEAL, "inspect", "--json", image], capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise SystemExit(done.stderr.strip())
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
