@@ -5,6 +5,8 @@ set -eu
 root=$1
 shift
 [ "${ENTERED:-}" ] || ENTERED=1 exec unshare --mount --propagation private --pid --fork sh "$0" "$root" "$@"
+# the root has to be a mount of its own: Podman remounts / to unpack a layer
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
