@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -43,30 +44,43 @@ def arguments(kind: str, images: Path, keys: Path, target: str) -> list[str]:
     return command(kind, f"oci:{images}/sealed:v1", target, "-k", f"{keys}/p256.pem")
 
 
-def stop_after(arguments: list[str], seconds: float, number: int) -> tuple[int, str]:
-    """Start a command, send it a signal, and wait for its end."""
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(seconds)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    return process.returncode, err
+class Interrupter:
+    """Sends a signal at a random moment while a command writes.
+
+    Writing begins when the command's temporary appears. How long it takes is learnt: a run that
+    ended before its signal makes the next moments earlier, whatever this machine is busy with.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._chance = random.Random(seed)
+        self._window = 0.1
+
+    def stop(self, arguments: list[str], folder: Path, number: int) -> tuple[int, str]:
+        """Exit code, negative for a signal that was not caught, and standard error."""
+        before = _temporaries(folder)
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while process.poll() is None and _temporaries(folder) <= before:
+            time.sleep(0.001)
+        time.sleep(self._chance.uniform(0, self._window))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        self._window *= 0.75 if process.returncode == 0 else 1.15
+        return process.returncode, err
 
 
-def duration(arguments: list[str]) -> float:
-    begun = time.monotonic()
-    subprocess.run(arguments, check=True, capture_output=True)
-    return time.monotonic() - begun
+def _temporaries(folder: Path) -> set[str]:
+    return set(layouts.temporaries(folder)) if folder.is_dir() else set()
 
 
 @pytest.mark.parametrize("kind", ["encrypt", "decrypt"])
 def test_sigkill_at_random_moments(tmp_path: Path, images: Path, keys: Path, kind: str) -> None:
     target = simple_image(tmp_path / "target", tag="old").path
-    whole = duration(arguments(kind, images, keys, f"oci:{tmp_path}/warm:v1"))
-    chance, killed = random.Random(kind), 0
+    interrupter, killed = Interrupter(kind), 0
     for number in range(KILLS // 2):
-        moment = whole * chance.uniform(0.2, 1.1)
-        code, _ = stop_after(
-            arguments(kind, images, keys, f"oci:{target}:t{number}"), moment, signal.SIGKILL
+        code, _ = interrupter.stop(
+            arguments(kind, images, keys, f"oci:{target}:t{number}"), target, signal.SIGKILL
         )
         killed += code == -signal.SIGKILL
         layouts.check(target)
@@ -83,10 +97,9 @@ def test_sigkill_at_random_moments(tmp_path: Path, images: Path, keys: Path, kin
 def test_sigkill_while_the_layout_is_new(
     tmp_path: Path, images: Path, keys: Path, kind: str
 ) -> None:
-    whole = duration(arguments(kind, images, keys, f"oci:{tmp_path}/warm:v1"))
-    target = tmp_path / "new"
-    for share in (0.5, 0.7, 0.8, 0.9, 0.95, 1.0):
-        stop_after(arguments(kind, images, keys, f"oci:{target}:v1"), whole * share, signal.SIGKILL)
+    target, interrupter = tmp_path / "new", Interrupter(kind)
+    for _ in range(6):
+        interrupter.stop(arguments(kind, images, keys, f"oci:{target}:v1"), target, signal.SIGKILL)
         if target.exists():
             layouts.check(target)
     subprocess.run(arguments(kind, images, keys, f"oci:{target}:v1"), check=True)
@@ -95,16 +108,11 @@ def test_sigkill_while_the_layout_is_new(
 
 
 def test_sigkill_while_writing_an_archive(tmp_path: Path, images: Path, keys: Path) -> None:
-    target = tmp_path / "out.tar"
-    reference = f"oci-archive:{target}:v1"
-    whole = duration(arguments("encrypt", images, keys, reference))
-    before = target.read_bytes()
-    for share in (0.4, 0.6, 0.7, 0.8, 0.9):
-        code, _ = stop_after(
-            arguments("encrypt", images, keys, reference), whole * share, signal.SIGKILL
-        )
-        if code == -signal.SIGKILL and target.read_bytes() != before:
-            before = target.read_bytes()
+    reference = f"oci-archive:{tmp_path}/out.tar:v1"
+    subprocess.run(arguments("encrypt", images, keys, reference), check=True)
+    interrupter = Interrupter("archive")
+    for _ in range(6):
+        interrupter.stop(arguments("encrypt", images, keys, reference), tmp_path, signal.SIGKILL)
         assert boltseal("copy", reference, f"oci:{tmp_path}/check:v1").code == 0
     subprocess.run(arguments("encrypt", images, keys, reference), check=True)
     assert layouts.temporaries(tmp_path) == []
@@ -119,19 +127,23 @@ def test_sigkill_while_writing_an_archive(tmp_path: Path, images: Path, keys: Pa
 def test_a_signal_leaves_nothing(
     tmp_path: Path, images: Path, keys: Path, kind: str, number: int, code: int
 ) -> None:
-    whole = duration(arguments(kind, images, keys, f"oci:{tmp_path}/warm:v1"))
-    target, stopped = tmp_path / "target", False
-    for share in (0.55, 0.65, 0.75, 0.85):
-        found, err = stop_after(
-            arguments(kind, images, keys, f"oci:{target}:v1"), whole * share, number
-        )
+    target, stopped, interrupter = tmp_path / "target", 0, Interrupter(kind)
+    for _ in range(20):
+        command_ = arguments(kind, images, keys, f"oci:{target}:v1")
+        found, err = interrupter.stop(command_, target, number)
         assert "Traceback" not in err
-        if found == 0:
-            break
-        if found == code:
-            stopped = True
-            assert not target.exists()
-    assert stopped, "the signals came too late to mean anything"
+        assert found in (0, code)
+        if target.exists():  # the signal came after the end
+            layouts.check(target)
+            assert layouts.tags(target) == {"v1"}
+            assert layouts.temporaries(target) == []
+            shutil.rmtree(target)
+            continue
+        assert found == code
+        stopped += 1
+        if stopped == 3:
+            return
+    pytest.fail("the signals came too late to mean anything")
 
 
 def test_old_temporaries_go_and_those_of_a_living_writer_stay(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ exit codes:
   2  wrong usage
   3  no key given opens the image
   4  integrity failure: digest, size, HMAC, malformed or hostile content
-  128 and more  stopped by a signal (130 is Ctrl-C); nothing is left behind
+  128 and more  stopped by a signal (130 is Ctrl-C); nothing unfinished is left behind
 """
 
 
@@ -122,10 +122,10 @@ def _run(args: argparse.Namespace, output: Output) -> int:
         output.error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        output.stopped("interrupted; nothing was left behind", 130)
+        output.stopped("interrupted; nothing unfinished was left behind", 130)
         return 130
     except TerminatedError as error:
-        output.stopped("terminated; nothing was left behind", error.exit_code)
+        output.stopped("terminated; nothing unfinished was left behind", error.exit_code)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  the last resort
         _unexpected(error, output)
