@@ -8,6 +8,8 @@
     ├── StorageError                  1  the disk is full, permission is missing, a write failed
     ├── KeyFileError                  1  a key file that cannot be read, or a wrong passphrase
     ├── UnsupportedError              1  something valid that this version does not do
+    ├── RegistryError                 1  a registry refused, failed or could not be reached
+    │   └── TransientError               what may go well when it is tried again
     ├── NoMatchingKeyError            3  none of the keys given opens a layer
     └── IntegrityError                4  what was read is not what it claims to be
         ├── DigestMismatchError
@@ -67,6 +69,31 @@ class KeyFileError(BoltsealError):
 
 class UnsupportedError(BoltsealError):
     """Valid, but not something this version can do."""
+
+
+class RegistryError(BoltsealError):
+    """A registry refused or failed; ``status`` and ``code`` are what it answered, if it did."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+
+
+class TransientError(RegistryError):
+    """A connection that broke or a registry that is busy: worth another try.
+
+    ``wait`` is how many seconds the registry asked to be left alone.
+    """
+
+    wait: float | None = None
 
 
 class NoMatchingKeyError(BoltsealError):

@@ -128,23 +128,29 @@ def sync_directory(fd: int) -> None:
     os.fsync(fd)
 
 
-def new_temporary(prefix: str, dir_fd: int) -> tuple[str, int]:
-    """Create, open and lock a temporary file in a folder: its name and descriptor.
+def temporary_name(prefix: str) -> str:
+    """A name that nobody can guess.
+
+    It is kept before the file is made: a signal may come between making and knowing.
+    """
+    return f"{prefix}{os.urandom(8).hex()}"
+
+
+def create_temporary(name: str, dir_fd: int) -> int:
+    """Create, open and lock a temporary file in a folder.
 
     The lock tells :func:`sweep_temporaries` that its owner is alive.
     """
     while True:
-        name = f"{prefix}{os.urandom(8).hex()}"
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:  # else another process swept it before it was locked
-            return name, fd
+            return fd
         os.close(fd)
 
 
-def new_temporary_directory(prefix: str, dir_fd: int) -> tuple[str, int]:
-    """Like :func:`new_temporary`, for a folder that only its owner can enter."""
-    name = f"{prefix}{os.urandom(8).hex()}"
+def create_temporary_directory(name: str, dir_fd: int) -> int:
+    """Like :func:`create_temporary`, for a folder that only its owner can enter."""
     os.mkdir(name, 0o700, dir_fd=dir_fd)
     fd = open_directory(name, dir_fd=dir_fd)
     info = os.fstat(fd)
@@ -152,7 +158,7 @@ def new_temporary_directory(prefix: str, dir_fd: int) -> tuple[str, int]:
         os.close(fd)
         raise StorageError("somebody else replaced the temporary folder while it was made")
     fcntl.flock(fd, fcntl.LOCK_EX)
-    return name, fd
+    return fd
 
 
 def sweep_temporaries(prefix: str, dir_fd: int) -> None:
@@ -213,3 +219,30 @@ def umask_mode(mode: int = 0o666) -> int:
     except (OSError, ValueError):
         pass
     return mode & ~0o022
+
+
+def replace_private_file(path: str, data: bytes) -> None:
+    """Put a file that only its owner may read in place of another, all at once.
+
+    Folders that are missing are made, for the owner alone. A symbolic link is followed.
+    """
+    target = os.path.realpath(path)
+    folder, base = os.path.split(target)
+    with storage_errors(f"writing {path}"):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        dir_fd = open_directory(folder, follow=True)
+        try:
+            name = temporary_name(f".{base[:100]}.boltseal-")
+            fd = create_temporary(name, dir_fd)
+            try:
+                write_all(fd, data, 0)
+                os.fsync(fd)
+                os.rename(name, base, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=dir_fd)
+                raise
+            finally:
+                os.close(fd)
+        finally:
+            os.close(dir_fd)

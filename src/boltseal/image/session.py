@@ -69,7 +69,9 @@ class Session:
     def begin_writing(self) -> Meter:
         """Open the destination: called when everything that can fail before has not failed."""
         with located(str(self._to)):
-            self._stack.enter_context(self.destination)
+            # to be left first: a signal may come in the middle of entering
+            self._stack.push(self.destination)
+            self.destination.__enter__()
         total = sum(
             blob.size
             for node in tree.manifests(self.node)

@@ -163,7 +163,8 @@ class ArchiveDestination:
             try:
                 prefix = f".{self._base[:100]}.boltseal-"
                 files.sweep_temporaries(prefix, self._dir)
-                self._name, self._fd = files.new_temporary(prefix, self._dir)
+                self._name = files.temporary_name(prefix)
+                self._fd = files.create_temporary(self._name, self._dir)
             except BaseException:
                 self._close()
                 raise

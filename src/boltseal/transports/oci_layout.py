@@ -119,10 +119,10 @@ class LayoutDestination:
         path = self._reference.location
         with files.storage_errors(f"preparing the layout {path}"):
             try:
+                self._created = not os.path.lexists(path)
                 os.mkdir(path)
-                self._created = True
             except FileExistsError:
-                pass
+                self._created = False
             except FileNotFoundError:
                 raise NotFoundError(
                     f"the folder that {path} should be made in does not exist"
@@ -133,6 +133,7 @@ class LayoutDestination:
                 with files.directory_lock(self._fd):
                     files.sweep_temporaries(TEMPORARY, self._fd)
                     self._staging = Staging(self._fd, TEMPORARY)
+                    self._staging.open()
             except NotADirectoryError:
                 raise NotFoundError(f"{path} is a file, not a folder") from None
             except BaseException:

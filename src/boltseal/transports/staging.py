@@ -25,10 +25,15 @@ class Staging:
 
     def __init__(self, parent: int, prefix: str) -> None:
         self._parent = parent
-        self._name, self._fd = files.new_temporary_directory(prefix, parent)
+        self._name = files.temporary_name(prefix)
+        self._fd = -1
         self._ready: dict[Digest, str] = {}
         self._count = 0
         self._mode = files.umask_mode()
+
+    def open(self) -> None:
+        """Make the folder; :meth:`close` is safe whatever becomes of this."""
+        self._fd = files.create_temporary_directory(self._name, self._parent)
 
     def has(self, digest: Digest) -> bool:
         """Whether a finished blob waits here."""
@@ -133,9 +138,12 @@ class Staging:
 
     def close(self) -> None:
         """Remove the folder and everything that still waits in it."""
-        if self._fd >= 0:
-            with suppress(OSError):
+        with suppress(OSError):
+            if self._fd >= 0:
                 files.remove(self._name, self._fd, self._parent)
+            else:
+                os.rmdir(self._name, dir_fd=self._parent)
+        if self._fd >= 0:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
             self._fd = -1

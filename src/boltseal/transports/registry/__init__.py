@@ -1,0 +1,1 @@
+"""Registries over HTTP: OCI Distribution Specification 1.1."""
