@@ -72,19 +72,6 @@ def copy_blob(
     return True
 
 
-def put(destination: ImageDestination, raw: bytes, algorithm: str) -> Digest:
-    """Write a small blob that is in memory."""
-    digest = Digest.of(raw, algorithm)
-    if not destination.has(Descriptor("application/octet-stream", digest, len(raw))):
-        writer = destination.create(len(raw), algorithm)
-        try:
-            writer.write(memoryview(raw))
-            writer.commit(digest)
-        finally:
-            writer.abort()
-    return digest
-
-
 def write_tree(
     source: ImageSource,
     destination: ImageDestination,
@@ -166,7 +153,8 @@ class _TreeWriter:
         return self._finish(node.descriptor, raw, media_type)
 
     def _finish(self, old: Descriptor, raw: bytes, media_type: str) -> _Written:
-        digest = put(self._destination, raw, old.digest.algorithm)
+        digest = Digest.of(raw, old.digest.algorithm)
+        self._destination.put_manifest(raw, digest, media_type)
         new = Descriptor(media_type, digest, len(raw), old.annotations, (), old.platform)
         return _Written(new, raw)
 

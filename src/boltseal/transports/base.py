@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from boltseal._io.files import storage_errors
 from boltseal._io.pipeline import fill
 from boltseal.errors import DigestMismatchError, LimitExceededError, SizeMismatchError
+from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
-    from boltseal.spec.descriptor import Descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,12 @@ class Root:
 
 
 class ImageSource(Protocol):
-    """An image to read. Use it as a context manager."""
+    """An image to read. Use it as a context manager.
+
+    ``concurrent`` says whether it pays to read several blobs at a time.
+    """
+
+    concurrent: bool
 
     def root(self) -> Root:
         """The manifest or index that the reference names; NotFoundError without one."""
@@ -47,7 +52,12 @@ class ImageSource(Protocol):
 
 
 class ImageDestination(Protocol):
-    """Where an image is written. Leaving the context without :meth:`commit` undoes everything."""
+    """Where an image is written. Leaving the context without :meth:`commit` undoes everything.
+
+    Blobs may be created from several threads at a time; ``concurrent`` says whether it pays.
+    """
+
+    concurrent: bool
 
     def has(self, descriptor: Descriptor) -> bool:
         """Whether the blob is there already, so that it need not be written."""
@@ -57,6 +67,9 @@ class ImageDestination(Protocol):
 
     def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
         """Take a blob over without copying, where both sides can; its digest is checked."""
+
+    def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
+        """Write a manifest or an index, after everything it names; the root comes last."""
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         """Make the image visible under the destination's name, all at once."""
@@ -69,6 +82,34 @@ class ImageDestination(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+class MemoryReader:
+    """A blob that is in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = memoryview(data)
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    def close(self) -> None:
+        pass
+
+
+def put_blob(destination: ImageDestination, raw: bytes, digest: Digest) -> None:
+    """Write a small blob that is in memory, unless it is there."""
+    if destination.has(Descriptor("application/octet-stream", digest, len(raw))):
+        return
+    writer = destination.create(len(raw), digest.algorithm)
+    try:
+        writer.write(memoryview(raw))
+        writer.commit(digest)
+    finally:
+        writer.abort()
 
 
 class FileReader:

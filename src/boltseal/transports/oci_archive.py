@@ -25,7 +25,7 @@ from boltseal.errors import (
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.transports import layout_index
-from boltseal.transports.base import FileReader, Root
+from boltseal.transports.base import FileReader, Root, put_blob
 from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7
 
 class ArchiveSource:
     """Reads one image of an archive; hostile names and links are refused."""
+
+    concurrent = False
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -136,6 +138,8 @@ def _check_name(name: str) -> None:
 class ArchiveDestination:
     """Writes one image into a new archive, which replaces an existing one at the end."""
 
+    concurrent = False
+
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         # a link is followed: what it leads to is replaced, not the link
@@ -190,6 +194,9 @@ class ArchiveDestination:
 
     def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
         return False
+
+    def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
+        put_blob(self, raw, digest)
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         with files.storage_errors(f"writing the archive {self._reference.location}"):

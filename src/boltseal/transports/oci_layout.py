@@ -23,7 +23,7 @@ from boltseal.errors import (
 )
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.transports import layout_index
-from boltseal.transports.base import FileReader, Root
+from boltseal.transports.base import FileReader, Root, put_blob
 from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
 from boltseal.transports.staging import Staging, digest_of
 
@@ -41,6 +41,8 @@ TEMPORARY = ".boltseal-"
 
 class LayoutSource:
     """Reads one image of a layout; links and special files inside it are refused."""
+
+    concurrent = False
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -107,6 +109,8 @@ class LayoutSource:
 
 class LayoutDestination:
     """Writes one image into a layout, which is made when it is not there."""
+
+    concurrent = False
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -179,6 +183,9 @@ class LayoutDestination:
 
     def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
         return isinstance(reader, FileReader) and self._stage.adopt(reader, descriptor)
+
+    def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
+        put_blob(self, raw, digest)
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         with (

@@ -12,6 +12,8 @@ from boltseal.errors import TransientError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from boltseal.transports.registry.http import Response
+
 T = TypeVar("T")
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -51,3 +53,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, moment.timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def transient_answer(response: Response, what: str) -> TransientError:
+    """The error for an answer that may be another one the next time."""
+    response.finish()
+    busy = " (too many requests)" if response.status == 429 else ""
+    error = TransientError(f"{what} answered {response.status}{busy}", status=response.status)
+    error.wait = retry_after(response.headers)
+    return error

@@ -1,0 +1,131 @@
+"""``docker://`` as a destination."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from boltseal.transports.registry import manifests, routes
+from boltseal.transports.registry.client import Repository, connect
+from boltseal.transports.registry.download import RegistryReader
+from boltseal.transports.registry.http import HttpClient
+from boltseal.transports.registry.upload import (
+    SMALL,
+    RegistryUploads,
+    SmallUpload,
+    StreamedUpload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from boltseal.spec.blobs import BlobReader, BlobWriter
+    from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
+    from boltseal.spec.reference import Reference
+    from boltseal.transports.registry.options import RegistryOptions
+
+
+class RegistryDestination:
+    """Writes one image: blobs, then manifests by digest, and the tag last of all.
+
+    A run that stops before leaves blobs without a name, which registries collect.
+    """
+
+    concurrent = True
+
+    def __init__(self, reference: Reference, options: RegistryOptions) -> None:
+        self._reference = reference
+        self._options = options
+        self._http = HttpClient(options)
+        self._repository: Repository | None = None
+        self._uploads: RegistryUploads | None = None
+        self._there: set[Digest] = set()
+        self._lock = threading.Lock()
+        # the last manifest written, which is sent under its tag instead of its digest
+        self._held: tuple[Digest, bytes, str] | None = None
+
+    def __enter__(self) -> Self:
+        route = routes.load(self._options).destination(self._reference)
+        self._repository = connect(self._http, self._options, route, "pull,push")
+        self._uploads = RegistryUploads(self._repository)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    @property
+    def repository(self) -> Repository:
+        assert self._repository is not None, "the destination is not open"
+        return self._repository
+
+    @property
+    def uploads(self) -> RegistryUploads:
+        assert self._uploads is not None, "the destination is not open"
+        return self._uploads
+
+    def has(self, descriptor: Descriptor) -> bool:
+        with self._lock:
+            if descriptor.digest in self._there:
+                return True
+        found = self.uploads.exists(descriptor.digest, descriptor.size)
+        if found:
+            self._remember(descriptor.digest)
+        return found
+
+    def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
+        if size <= SMALL:
+            return SmallUpload(self.uploads, size)
+        return StreamedUpload(self.uploads, size)
+
+    def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
+        """Mount a blob of another repository of the same registry ("Mounting a blob")."""
+        if not isinstance(reader, RegistryReader) or reader.repository.host != self.repository.host:
+            return False
+        other = reader.repository.name
+        if other == self.repository.name:
+            return False
+        self.repository.also_pull(other)
+        response = self.repository.send(
+            "POST",
+            self.repository.url(f"blobs/uploads/?mount={descriptor.digest}&from={other}"),
+            f"blob {descriptor.digest.short}",
+            headers={"Content-Length": "0"},
+            body=b"",
+            expect=(201, 202, 400, 401, 403, 404, 405),
+        )
+        response.finish()
+        if response.status == 202:  # not mounted; a session was opened that nobody needs
+            self.uploads.cancel(self.uploads.location(response.headers, response.url))
+        if response.status != 201:
+            return False
+        self._remember(descriptor.digest)
+        return True
+
+    def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
+        self._release_held()
+        self._held = (digest, raw, media_type)
+
+    def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
+        held = self._held
+        assert held is not None, "a root is written before it is committed"
+        assert held[0] == root.digest, "the root is what was written last"
+        tag = self._reference.tag
+        manifests.put(self.repository, tag or root.digest, held[1], root.media_type)
+        self._held = None
+
+    def _release_held(self) -> None:
+        if self._held is not None:
+            digest, raw, media_type = self._held
+            manifests.put(self.repository, digest, raw, media_type)
+            self._held = None
+
+    def _remember(self, digest: Digest) -> None:
+        with self._lock:
+            self._there.add(digest)
