@@ -10,6 +10,8 @@ need skopeo skopeo
 need umoci umoci
 need podman podman
 need runc runc
+need buildah buildah
+need docker-registry docker-registry
 need busybox busybox-static
 need zstd zstd
 need openssl openssl

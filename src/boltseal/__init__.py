@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Recipient",
+    "RegistryOptions",
     "copy",
     "decrypt",
     "encrypt",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from boltseal.image.report import Outcome, Progress
     from boltseal.keywrap.base import Identity, Recipient
     from boltseal.keywrap.parse import parse_identity, parse_recipient
+    from boltseal.transports.registry.options import RegistryOptions
 
 _HOMES = {
     "BoltsealError": "boltseal.errors",
@@ -43,6 +45,7 @@ _HOMES = {
     "Recipient": "boltseal.keywrap.base",
     "Outcome": "boltseal.image.report",
     "Progress": "boltseal.image.report",
+    "RegistryOptions": "boltseal.transports.registry.options",
     "copy": "boltseal.image.copy",
     "decrypt": "boltseal.image.decrypt",
     "encrypt": "boltseal.image.encrypt",

@@ -297,7 +297,13 @@ def test_tags_names_and_digests(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "code", "message"),
     [
-        ("docker://registry.example/app:1", 1, "the transport docker: is not in this version"),
+        ("docker://127.0.0.1:1/app:1", 1, "there is no connection to 127.0.0.1:1"),
+        ("docker://no.such.host.invalid/app:1", 1, "the name is not known: no.such.host.invalid"),
+        ("docker:registry.example/app", 2, "lacks the slashes"),
+        ("docker://registry.example/App", 2, "is not a repository"),
+        ("docker://registry.example/app:a b", 2, "is not a valid tag"),
+        ("docker://registry.example/app@sha256:1", 2, "is not a sha256"),
+        ("docker-archive:x", 1, "the transport docker-archive: is not in this version"),
         ("dir:/tmp/x", 1, "the transport dir: is not in this version"),
         ("ftp:x", 2, "'ftp' is not a transport"),
         ("app.tar", 2, "does not say where the image is"),

@@ -108,7 +108,10 @@ class _Runner:
 
     def run(self, read_into: Callable[[memoryview], int]) -> int:
         threads = [
-            threading.Thread(target=self._work, args=(index,), name=f"boltseal-stage-{index}")
+            # they are always joined; daemons, in case the reader hangs while the process ends
+            threading.Thread(
+                target=self._work, args=(index,), name=f"boltseal-stage-{index}", daemon=True
+            )
             for index in range(len(self._stages))
         ]
         total = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.cli import options
+from boltseal.cli import access, options
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_destination(parser)
     options.add_platform(parser)
     options.add_output(parser)
+    access.add_both(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -35,7 +36,12 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
     with Bar(quiet=output.quiet) as bar:
         outcome = copy(
-            args.source, args.destination, platforms=options.platforms(args), progress=bar
+            args.source,
+            args.destination,
+            platforms=options.platforms(args),
+            registry=access.both(args),
+            jobs=args.jobs,
+            progress=bar,
         )
     show(output, outcome, f"copied {layers(len(outcome.layers))}")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.cli import options
+from boltseal.cli import access, options
 
 if TYPE_CHECKING:
     import argparse
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_platform(parser)
     options.add_output(parser)
+    access.add_both(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
             options.identities(args.keys),
             platforms=options.platforms(args),
             check_content=args.check_content,
+            registry=access.both(args),
+            jobs=args.jobs,
             progress=bar,
         )
     show(output, outcome, f"decrypted {layers(outcome.count('decrypted'))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.cli import options
+from boltseal.cli import access, options
 
 if TYPE_CHECKING:
     import argparse
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_platform(parser)
     options.add_output(parser)
+    access.add_both(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
             identities=options.identities(args.keys),
             layers=args.layers,
             platforms=options.platforms(args),
+            registry=access.both(args),
+            jobs=args.jobs,
             progress=bar,
         )
     parts = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.cli import options
+from boltseal.cli import access, options
 from boltseal.cli.output import size
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
     from boltseal.image.inspect import LayerReport, ManifestReport
+    from boltseal.transports.registry.options import RegistryOptions
 
 EXAMPLES = """\
 examples:
@@ -26,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_source(parser, "IMAGE")
     options.add_platform(parser)
     options.add_output(parser)
+    access.add_one(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Inspect, and print; 4 when a layer has something that a reader would refuse."""
     from boltseal.image.inspect import inspect
 
-    report = inspect(args.source, platforms=options.platforms(args))
+    report = inspect(args.source, platforms=options.platforms(args), registry=_access(args))
     output.line(report.image, style="bold")
     output.line(f"{report.media_type}  {size(report.size)}")
     output.line(report.digest)
@@ -43,6 +45,11 @@ def run(args: argparse.Namespace, output: Output) -> int:
     for problem in report.problems:
         output.failure(problem)
     return 4 if report.problems else 0
+
+
+def _access(args: argparse.Namespace) -> RegistryOptions | None:
+    # only a registry needs them, and a layout is to be looked at quickly
+    return access.one(args) if args.source.startswith("docker:") else None
 
 
 def _manifest(output: Output, manifest: ManifestReport) -> None:

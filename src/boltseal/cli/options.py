@@ -31,7 +31,7 @@ def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> None:
     parser.add_argument(
         "source",
         metavar=name,
-        help="image to read: oci:PATH[:TAG][@DIGEST] or oci-archive:FILE[:TAG]",
+        help="image to read: docker://HOST/NAME[:TAG], oci:PATH[:TAG], oci-archive:FILE[:TAG]",
     )
 
 
@@ -40,7 +40,7 @@ def add_destination(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "destination",
         metavar="DST",
-        help="image to write: oci:PATH[:TAG] or oci-archive:FILE[:TAG]",
+        help="image to write: docker://HOST/NAME[:TAG], oci:PATH[:TAG], oci-archive:FILE[:TAG]",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from boltseal.errors import UsageError
@@ -14,7 +15,29 @@ from boltseal.transports.parse import parse_reference
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from boltseal.transports.registry.options import RegistryOptions
+
+    Registry = RegistryOptions | tuple[RegistryOptions, RegistryOptions] | None
+
 T = TypeVar("T")
+DEFAULT_JOBS = 3  # layers at a time, where a registry is on one side
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach both ends, and how many layers to move at a time."""
+
+    source: RegistryOptions | None
+    destination: RegistryOptions | None
+    jobs: int
+
+
+def as_access(registry: Registry, jobs: int) -> Access:
+    """One set of options for both ends, or a pair."""
+    if jobs < 1:
+        raise UsageError("the number of jobs is at least 1")
+    source, destination = registry if isinstance(registry, tuple) else (registry, registry)
+    return Access(source, destination, jobs)
 
 
 def as_reference(value: str | Reference) -> Reference:

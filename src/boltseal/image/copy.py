@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.image.session import Session
+from boltseal.image.arguments import DEFAULT_JOBS, as_access
+from boltseal.image.session import LayerResult, Session
 from boltseal.spec.mediatypes import is_encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from boltseal.image.report import Outcome, Progress
+    from boltseal.image.arguments import Registry
+    from boltseal.image.report import Meter, Outcome, Progress
+    from boltseal.image.tree import ManifestNode
+    from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
 
@@ -20,18 +24,24 @@ def copy(
     destination: str | Reference,
     *,
     platforms: Sequence[str | Platform] = (),
+    registry: Registry = None,
+    jobs: int = DEFAULT_JOBS,
     progress: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Copy an image, encrypted or not; every size and digest is checked, every digest stays.
 
     With ``platforms`` only these are copied; the index above them then gets a digest of its own.
+    ``registry`` says how to reach registries, for both ends or as a pair; ``jobs`` is how many
+    layers are moved at a time where a registry is on one side.
     Raises BoltsealError; the destination is then as before.
     """
-    with Session(source, destination, platforms, progress) as session:
+    with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
+
+        def step(node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
+            there = session.copy_layer(node, index, layer, meter)
+            action = "already encrypted" if is_encrypted(layer.media_type) else "clear"
+            return LayerResult(action if there else "missing")
+
         meter = session.begin_writing()
-        for node, index, layer in session.layers():
-            with session.at_layer(node, index):
-                there = session.copy_layer(node, index, layer, meter)
-                action = "already encrypted" if is_encrypted(layer.media_type) else "clear"
-                session.journal.layer(node.label, index, action if there else "missing", layer)
+        session.work(step, meter)
         return session.finish(meter)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
 from boltseal.errors import IntegrityError, NotFoundError
-from boltseal.image import transfer
-from boltseal.image.arguments import as_identities
-from boltseal.image.session import Session
+from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_identities
+from boltseal.image.parallel import Once, attempt_layer
+from boltseal.image.session import LayerResult, Session
 from boltseal.layer.content import ContentCheck
 from boltseal.layer.decrypt import decrypt_layer, unlock_layer
 from boltseal.layer.stream import CheckedReader
@@ -17,6 +18,7 @@ from boltseal.spec.mediatypes import is_encrypted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from boltseal.image.arguments import Registry
     from boltseal.image.report import Meter, Outcome, Progress
     from boltseal.image.tree import ManifestNode
     from boltseal.keywrap.base import Identity
@@ -35,6 +37,8 @@ def decrypt(
     *,
     platforms: Sequence[str | Platform] = (),
     check_content: bool = False,
+    registry: Registry = None,
+    jobs: int = DEFAULT_JOBS,
     progress: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Write an image with every encrypted layer opened.
@@ -46,20 +50,21 @@ def decrypt(
 
     A valid HMAC does not say who encrypted: anyone can encrypt for a public key.
 
+    ``registry`` says how to reach registries, for both ends or as a pair; ``jobs`` is how many
+    layers are moved at a time where a registry is on one side.
+
     Raises NoMatchingKeyError, IntegrityError or another BoltsealError; the destination is then as
     before.
     """
     keys = as_identities(identities)
-    with Session(source, destination, platforms, progress) as session:
+    with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
         job = _Decryption(session, keys, check_content)
         for node, index, layer in session.layers():
             if is_encrypted(layer.media_type):
                 with session.at_layer(node, index):
                     job.unlock(node, index, layer)
         meter = session.begin_writing()
-        for node, index, layer in session.layers():
-            with session.at_layer(node, index):
-                job.run(node, index, layer, meter)
+        session.work(job.run, meter)
         if not session.edits:
             session.journal.note("no layer is encrypted: the image was copied as it is")
         return session.finish(meter)
@@ -72,7 +77,7 @@ class _Decryption:
         self._check = check
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._by_annotations: dict[object, UnlockedLayer] = {}
-        self._done: dict[object, DescriptorEdit] = {}
+        self._done: Once[DescriptorEdit] = Once()
 
     def unlock(self, node: ManifestNode, index: int, layer: Descriptor) -> None:
         """Unwrap one layer's key; a layer that occurs again costs nothing."""
@@ -81,23 +86,20 @@ class _Decryption:
             self._by_annotations[same] = unlock_layer(layer, self._identities)
         self._unlocked[node.descriptor.digest, index] = self._by_annotations[same]
 
-    def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> None:
+    def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
         """Open one layer, or copy it when it is not encrypted."""
         session = self._session
         unlocked = self._unlocked.get((node.descriptor.digest, index))
         diff_id = self._diff_id(node, index)
-        if unlocked is None:
-            there = session.copy_layer(node, index, layer, meter)
-            if diff_id is not None:
-                if not there:
-                    raise NotFoundError("the layer is not in the source, so it cannot be checked")
-                self._check_clear(layer, diff_id)
-            session.journal.layer(node.label, index, "clear" if there else "missing", layer)
-            return
-        meter.begin(f"decrypt layer {index} of {node.label}")
-        change = self._decrypt(layer, unlocked, diff_id, meter)
-        session.edits.setdefault(node.descriptor.digest, {})[index] = change
-        session.journal.layer(node.label, index, "decrypted", transfer.apply(layer, change))
+        if unlocked is not None:
+            meter.begin(f"decrypt layer {index} of {node.label}")
+            return LayerResult("decrypted", self._decrypt(layer, unlocked, diff_id, meter))
+        there = session.copy_layer(node, index, layer, meter)
+        if diff_id is not None:
+            if not there:
+                raise NotFoundError("the layer is not in the source, so it cannot be checked")
+            self._check_clear(layer, diff_id)
+        return LayerResult("clear" if there else "missing")
 
     def _diff_id(self, node: ManifestNode, index: int) -> Digest | None:
         """What to compare a layer's content with, where that was asked for."""
@@ -113,27 +115,26 @@ class _Decryption:
     def _decrypt(
         self, layer: Descriptor, unlocked: UnlockedLayer, diff_id: Digest | None, meter: Meter
     ) -> DescriptorEdit:
+        """Decrypt a layer, once for all the places where it occurs."""
+        session = self._session
+
+        def make(tick: Callable[[int], None]) -> DescriptorEdit:
+            with ExitStack() as stack:
+                reader = session.source.open(layer)
+                stack.callback(reader.close)
+                writer = session.destination.create(layer.size)
+                stack.callback(writer.abort)
+                return decrypt_layer(layer, unlocked, reader, writer, diff_id=diff_id, tick=tick)
+
         same = (
             (layer.media_type, layer.digest, layer.size, layer.data is None),
             frozenset(layer.annotations),
             unlocked,
             diff_id,
         )
-        if same in self._done:
+        change, mine = self._done.get(same, lambda: attempt_layer(make, meter))
+        if not mine:
             meter.tick(layer.size)
-            return self._done[same]
-        reader = self._session.source.open(layer)
-        try:
-            writer = self._session.destination.create(layer.size)
-            try:
-                change = decrypt_layer(
-                    layer, unlocked, reader, writer, diff_id=diff_id, tick=meter.tick
-                )
-            finally:
-                writer.abort()
-        finally:
-            reader.close()
-        self._done[same] = change
         return change
 
     def _check_clear(self, layer: Descriptor, diff_id: Digest) -> None:

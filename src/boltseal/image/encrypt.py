@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal.errors import IntegrityError, UnsupportedError, UsageError
-from boltseal.image import transfer, tree
-from boltseal.image.arguments import as_identities, as_recipients, several
+from boltseal.image import tree
+from boltseal.image.arguments import (
+    DEFAULT_JOBS,
+    as_access,
+    as_identities,
+    as_recipients,
+    several,
+)
+from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.select import Ranges, parse_selection, selected
-from boltseal.image.session import Session
+from boltseal.image.session import LayerResult, Session
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
 from boltseal.layer.rewrap import add_recipients
@@ -17,6 +25,7 @@ from boltseal.spec.mediatypes import is_encrypted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from boltseal.image.arguments import Registry
     from boltseal.image.report import Meter, Outcome, Progress
     from boltseal.image.tree import ManifestNode
     from boltseal.keywrap.base import Identity, Recipient
@@ -36,6 +45,8 @@ def encrypt(
     identities: Sequence[str | Identity] = (),
     layers: Sequence[str] = (),
     platforms: Sequence[str | Platform] = (),
+    registry: Registry = None,
+    jobs: int = DEFAULT_JOBS,
     progress: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Write an image whose layers only ``recipients`` can open.
@@ -47,6 +58,9 @@ def encrypt(
     A layer that is encrypted already stays as it is, unless one of ``identities`` opens it: then
     the recipients are added to it and its blob is not touched.
 
+    ``registry`` says how to reach registries, for both ends or as a pair; ``jobs`` is how many
+    layers are moved at a time where a registry is on one side.
+
     Returns what became of every layer. Raises BoltsealError; the destination is then as before.
     """
     who = as_recipients(recipients)
@@ -54,7 +68,7 @@ def encrypt(
         raise UsageError("no recipient to encrypt for", hint="name at least one, as jwe:FILE")
     keys = as_identities(identities)
     ranges = parse_selection(several(layers))
-    with Session(source, destination, platforms, progress) as session:
+    with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
         job = _Encryption(session, who, keys)
         for node, index, layer in session.layers():
             if not node.is_attestation:
@@ -64,9 +78,7 @@ def encrypt(
                     job.plan(node, index, layer, index in chosen)
         job.check_nothing_stays_readable(chosen_by_user=bool(ranges))
         meter = session.begin_writing()
-        for node, index, layer in session.layers():
-            with session.at_layer(node, index):
-                job.run(node, index, layer, meter)
+        session.work(job.run, meter)
         if session.is_in_place and session.edits:
             session.journal.note(
                 "the layout also holds the image as it was before: do not hand it on as a whole"
@@ -85,7 +97,7 @@ class _Encryption:
         self._identities = identities
         self._chosen: set[tuple[object, int]] = set()
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
-        self._done: dict[object, DescriptorEdit] = {}
+        self._done: Once[DescriptorEdit] = Once()
         self._choices: dict[int, frozenset[int]] = {}
 
     def choose(self, ranges: Ranges, count: int) -> frozenset[int]:
@@ -130,51 +142,41 @@ class _Encryption:
             if node.manifest.config.digest in hidden:
                 raise IntegrityError(f"the config of {node.label} is also one of the layers")
 
-    def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> None:
+    def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
         """Do what was planned for one layer."""
         place = (node.descriptor.digest, index)
         session, journal = self._session, self._session.journal
         if place in self._chosen:
-            change = self._encrypt(node, index, layer, meter)
-            action = "encrypted"
-        elif place in self._unlocked:
-            session.copy_layer(node, index, layer, meter)
+            meter.begin(f"encrypt layer {index} of {node.label}")
+            return LayerResult("encrypted", self._encrypt(layer, meter))
+        there = session.copy_layer(node, index, layer, meter)
+        if place in self._unlocked:
             change = add_recipients(layer, self._unlocked[place], self._recipients)
-            action = "recipients added"
-        else:
-            there = session.copy_layer(node, index, layer, meter)
-            action = "clear" if there else "missing"
-            if node.is_attestation:
-                journal.note(f"{node.label} is an attestation and stays readable for everybody")
-            if is_encrypted(layer.media_type):
-                action = "already encrypted"
-                journal.note(
-                    "layers that were encrypted already keep the recipients they have; "
-                    "give a key that opens them to add recipients"
-                )
-            journal.layer(node.label, index, action, layer)
-            return
-        session.edits.setdefault(node.descriptor.digest, {})[index] = change
-        journal.layer(node.label, index, action, transfer.apply(layer, change))
+            return LayerResult("recipients added", change)
+        if node.is_attestation:
+            journal.note(f"{node.label} is an attestation and stays readable for everybody")
+        if is_encrypted(layer.media_type):
+            journal.note(
+                "layers that were encrypted already keep the recipients they have; "
+                "give a key that opens them to add recipients"
+            )
+            return LayerResult("already encrypted")
+        return LayerResult("clear" if there else "missing")
 
-    def _encrypt(
-        self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter
-    ) -> DescriptorEdit:
+    def _encrypt(self, layer: Descriptor, meter: Meter) -> DescriptorEdit:
         """Encrypt a layer, once for all the places where it occurs."""
-        same = (layer.digest, layer.size, layer.media_type, layer.data is None)
-        if same in self._done:
-            meter.tick(layer.size)
-            return self._done[same]
-        meter.begin(f"encrypt layer {index} of {node.label}")
         session = self._session
-        reader = session.source.open(layer)
-        try:
-            writer = session.destination.create(layer.size)
-            try:
-                change = encrypt_layer(layer, reader, writer, self._recipients, meter.tick)
-            finally:
-                writer.abort()
-        finally:
-            reader.close()
-        self._done[same] = change
+
+        def make(tick: Callable[[int], None]) -> DescriptorEdit:
+            with ExitStack() as stack:
+                reader = session.source.open(layer)
+                stack.callback(reader.close)
+                writer = session.destination.create(layer.size)
+                stack.callback(writer.abort)
+                return encrypt_layer(layer, reader, writer, self._recipients, tick)
+
+        same = (layer.digest, layer.size, layer.media_type, layer.data is None)
+        change, mine = self._done.get(same, lambda: attempt_layer(make, meter))
+        if not mine:
+            meter.tick(layer.size)
         return change

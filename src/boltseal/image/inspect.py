@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
+    from boltseal.transports.registry.options import RegistryOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,19 @@ class ImageReport:
         ]
 
 
-def inspect(source: str | Reference, *, platforms: Sequence[str | Platform] = ()) -> ImageReport:
+def inspect(
+    source: str | Reference,
+    *,
+    platforms: Sequence[str | Platform] = (),
+    registry: RegistryOptions | None = None,
+) -> ImageReport:
     """What is in an image: platforms, layers, and for whom each encrypted layer's key is wrapped.
 
     Manifests and configurations are verified; layers are not read. A recipient is shown as far as
     its packet tells. Raises BoltsealError.
     """
     reference = as_reference(source)
-    with located(str(reference)), open_source(reference) as opened:
+    with located(str(reference)), open_source(reference, registry) as opened:
         root = opened.root()
         node = tree.load(opened, root.descriptor, as_platforms(platforms))
         look = _Look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -92,25 +93,61 @@ class Journal:
         )
 
 
+class StoppedError(Exception):
+    """Raised inside work that goes on while something else has failed already."""
+
+
 class Meter:
-    """Adds up the bytes of an operation for its progress callback."""
+    """Adds up the bytes of an operation for its progress callback; for several threads."""
 
     def __init__(self, total: int, callback: Callable[[Progress], None] | None) -> None:
         self._total = total
         self._callback = callback
         self._done = 0
         self._step = ""
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def begin(self, step: str) -> None:
         """The next bytes belong to this step."""
-        self._step = step
-        self._report()
+        with self._lock:
+            self._step = step
+            self._report()
 
     def tick(self, count: int) -> None:
         """So many more bytes are done."""
-        self._done += count
-        self._report()
+        with self._lock:
+            if self._stopped:
+                raise StoppedError
+            self._done += count
+            self._report()
+
+    def tally(self) -> Tally:
+        """Counts bytes that may have to be taken back."""
+        return Tally(self)
+
+    def stop(self) -> None:
+        """Whoever reports bytes from now on is stopped by that."""
+        self._stopped = True
 
     def _report(self) -> None:
         if self._callback is not None:
             self._callback(Progress(self._step, self._done, self._total))
+
+
+class Tally:
+    """The bytes of one try."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._count = 0
+
+    def tick(self, count: int) -> None:
+        """So many more bytes are done."""
+        self._count += count
+        self._meter.tick(count)
+
+    def undo(self) -> None:
+        """They were in vain."""
+        self._meter.tick(-self._count)
+        self._count = 0

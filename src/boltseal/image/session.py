@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from boltseal.errors import located
-from boltseal.image import transfer, tree
+from boltseal.image import parallel, transfer, tree
 from boltseal.image.arguments import as_platforms, as_reference
 from boltseal.image.report import Journal, Meter, Outcome
 from boltseal.transports.parse import open_destination, open_source
@@ -16,12 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
+    from boltseal.image.arguments import Access
     from boltseal.image.report import Progress
     from boltseal.image.tree import ManifestNode, Node
     from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.edit import DescriptorEdit
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
     from boltseal.transports.base import ImageDestination, ImageSource, Root
+
+    Step = Callable[["ManifestNode", int, Descriptor, Meter], "LayerResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """What was done to a layer, and what that changes in its descriptor."""
+
+    action: str
+    change: DescriptorEdit | None = None
 
 
 class Session:
@@ -38,20 +52,24 @@ class Session:
         destination: str | Reference,
         platforms: Sequence[str | Platform],
         progress: Callable[[Progress], None] | None,
+        access: Access,
     ) -> None:
         self._from = as_reference(source)
         self._to = as_reference(destination)
         self._platforms = as_platforms(platforms)
         self._progress = progress
+        self._access = access
+        self._copied: parallel.Once[bool] = parallel.Once()
         self._stack = ExitStack()
         self.journal = Journal()
         self.edits: transfer.LayerEdits = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            destination = open_destination(self._to)  # refuses what cannot be written to
+            # refuses what cannot be written to
+            destination = open_destination(self._to, self._access.destination)
             with located(str(self._from)):
-                self.source = stack.enter_context(open_source(self._from))
+                self.source = stack.enter_context(open_source(self._from, self._access.source))
                 self._root = self.source.root()
                 self.node = tree.load(self.source, self._root.descriptor, self._platforms)
             self.destination = destination
@@ -96,10 +114,36 @@ class Session:
             self._from.location
         ) == os.path.realpath(self._to.location)
 
+    def work(self, step: Step, meter: Meter) -> None:
+        """Take every layer through ``step``, several at a time where that pays."""
+        places = list(self.layers())
+
+        def one(node: ManifestNode, index: int, layer: Descriptor) -> LayerResult:
+            with self.at_layer(node, index):
+                return step(node, index, layer, meter)
+
+        pays = self.source.concurrent or self.destination.concurrent
+        results = parallel.run(
+            [partial(one, *place) for place in places], self._access.jobs if pays else 1, meter
+        )
+        for (node, index, layer), result in zip(places, results, strict=True):
+            now = layer
+            if result.change is not None:
+                self.edits.setdefault(node.descriptor.digest, {})[index] = result.change
+                now = transfer.apply(layer, result.change)
+            self.journal.layer(node.label, index, result.action, now)
+
     def copy_layer(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> bool:
         """Copy a layer as it is; False for a foreign one that is not there."""
         meter.begin(f"copy layer {index} of {node.label}")
-        there = transfer.copy_blob(self.source, self.destination, layer, meter)
+        there, mine = self._copied.get(
+            (layer.digest, layer.size, layer.media_type),
+            lambda: parallel.attempt_layer(
+                lambda tick: transfer.copy_blob(self.source, self.destination, layer, tick), meter
+            ),
+        )
+        if not mine:
+            meter.tick(layer.size)
         if not there:
             self.journal.note(
                 f"layer {index} of {node.label} is not in the source but only behind its URLs, "

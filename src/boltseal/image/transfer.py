@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
 from boltseal.errors import NotFoundError, located
+from boltseal.image.parallel import attempt_layer
 from boltseal.image.tree import IndexNode, ManifestNode, Node, OpaqueNode
 from boltseal.layer.stream import CheckedReader
 from boltseal.spec import edit, mediatypes
@@ -17,7 +18,7 @@ from boltseal.spec.edit import DescriptorEdit
 from boltseal.spec.manifest import parse_index, parse_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from boltseal.image.report import Meter
     from boltseal.transports.base import ImageDestination, ImageSource
@@ -37,29 +38,32 @@ def apply(descriptor: Descriptor, change: DescriptorEdit) -> Descriptor:
 
 
 def copy_blob(
-    source: ImageSource, destination: ImageDestination, descriptor: Descriptor, meter: Meter
+    source: ImageSource,
+    destination: ImageDestination,
+    descriptor: Descriptor,
+    tick: Callable[[int], None],
 ) -> bool:
     """Copy a blob with its size and digest checked, unless the destination has it.
 
     False when a foreign layer is not there: such layers live behind their URLs.
     """
     if destination.has(descriptor):
-        meter.tick(descriptor.size)
+        tick(descriptor.size)
         return True
     try:
         reader = source.open(descriptor)
     except NotFoundError:
         if descriptor.urls and mediatypes.is_foreign(descriptor.media_type):
-            meter.tick(descriptor.size)
+            tick(descriptor.size)
             return False
         raise
     try:
         if destination.adopt(reader, descriptor):
-            meter.tick(descriptor.size)
+            tick(descriptor.size)
             return True
         writer = destination.create(descriptor.size, descriptor.digest.algorithm)
         try:
-            checked = CheckedReader(descriptor, reader, meter.tick)
+            checked = CheckedReader(descriptor, reader, tick)
             pipeline.run(
                 checked.read_into, [lambda chunk: writer.write(chunk.data)], size=descriptor.size
             )
@@ -111,12 +115,17 @@ class _TreeWriter:
         if isinstance(node, IndexNode):
             return self._index(node)
         with located(f"blob {node.descriptor.digest.short}"):
-            copy_blob(self._source, self._destination, node.descriptor, self._meter)
+            self._copy(node.descriptor)
         return _Written(node.descriptor, None)
+
+    def _copy(self, descriptor: Descriptor) -> None:
+        attempt_layer(
+            lambda tick: copy_blob(self._source, self._destination, descriptor, tick), self._meter
+        )
 
     def _manifest(self, node: ManifestNode) -> _Written:
         with located(node.label), located("config"):
-            copy_blob(self._source, self._destination, node.manifest.config, self._meter)
+            self._copy(node.manifest.config)
         edits = self._layer_edits.get(node.descriptor.digest, {})
         if not edits:
             return self._finish(node.descriptor, node.raw, node.descriptor.media_type)

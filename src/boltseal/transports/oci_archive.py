@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -149,6 +150,7 @@ class ArchiveDestination:
         self._name = ""
         self._end = 0
         self._written: dict[Digest, int] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         path = self._reference.location
@@ -187,9 +189,10 @@ class ArchiveDestination:
         return self._written.get(descriptor.digest) == descriptor.size
 
     def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
-        start = self._end
         head = len(tar.header(_blob_name(Digest.of(b"", algorithm)), size))
-        self._end += head + tar.padded(size)
+        with self._lock:
+            start = self._end
+            self._end += head + tar.padded(size)
         return _ArchiveBlob(self, start, head, size)
 
     def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
@@ -228,8 +231,9 @@ class ArchiveDestination:
 
     def dropped(self, start: int, end: int) -> None:
         """A blob was abandoned: give its place back where it is the last."""
-        if self._end == end:
-            self._end = start
+        with self._lock:
+            if self._end == end:
+                self._end = start
 
     def _put(self, name: str, data: bytes) -> None:
         self.write_at(tar.header(name, len(data)) + data, self._end)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boltseal.errors import UnsupportedError, UsageError
-from boltseal.spec.reference import parse_path_reference, split_transport
+from boltseal.spec.reference import (
+    parse_path_reference,
+    parse_registry_reference,
+    split_transport,
+)
 
 if TYPE_CHECKING:
     from boltseal.spec.reference import Reference
     from boltseal.transports.base import ImageDestination, ImageSource
+    from boltseal.transports.registry.options import RegistryOptions
 
-_KNOWN = ("oci", "oci-archive")
-_LATER = ("docker", "docker-archive", "docker-daemon", "dir", "containers-storage")
+_KNOWN = ("oci", "oci-archive", "docker")
+_LATER = ("docker-archive", "docker-daemon", "dir", "containers-storage")
 
 
 def parse_reference(text: str) -> Reference:
@@ -27,11 +32,18 @@ def parse_reference(text: str) -> Reference:
         raise UsageError(
             f"{transport!r} is not a transport", hint=f"use one of {', '.join(_KNOWN)}"
         )
+    if transport == "docker":
+        return parse_registry_reference(text)
     return parse_path_reference(text)
 
 
-def open_source(reference: Reference) -> ImageSource:
+def open_source(reference: Reference, options: RegistryOptions | None = None) -> ImageSource:
     """A source that is not opened yet: enter it."""
+    if reference.transport == "docker":
+        from boltseal.transports.registry.options import RegistryOptions
+        from boltseal.transports.registry.source import RegistrySource
+
+        return RegistrySource(reference, options or RegistryOptions())
     if reference.transport == "oci":
         from boltseal.transports.oci_layout import LayoutSource
 
@@ -41,13 +53,20 @@ def open_source(reference: Reference) -> ImageSource:
     return ArchiveSource(reference)
 
 
-def open_destination(reference: Reference) -> ImageDestination:
+def open_destination(
+    reference: Reference, options: RegistryOptions | None = None
+) -> ImageDestination:
     """A destination that is not opened yet: enter it."""
     if reference.digest is not None:
         raise UsageError(
             f"{reference} cannot be written to: its digest is not known before",
             hint="leave @DIGEST out",
         )
+    if reference.transport == "docker":
+        from boltseal.transports.registry.destination import RegistryDestination
+        from boltseal.transports.registry.options import RegistryOptions
+
+        return RegistryDestination(reference, options or RegistryOptions())
     if reference.transport == "oci":
         from boltseal.transports.oci_layout import LayoutDestination
 

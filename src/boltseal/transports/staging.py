@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class Staging:
         self._name = files.temporary_name(prefix)
         self._fd = -1
         self._ready: dict[Digest, str] = {}
-        self._count = 0
+        self._numbers = itertools.count(1)
         self._mode = files.umask_mode()
 
     def open(self) -> None:
@@ -149,8 +150,7 @@ class Staging:
             self._fd = -1
 
     def _next_name(self) -> str:
-        self._count += 1
-        return f"{self._count}"
+        return f"{next(self._numbers)}"
 
 
 def digest_of(reader: FileReader, algorithm: str) -> Digest:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from boltseal._io import strictjson
+from boltseal._io.retry import persistently
 from boltseal.errors import MalformedError, RegistryError
 from boltseal.transports.registry import credentials as keeping
 from boltseal.transports.registry.hosts import is_loopback
 from boltseal.transports.registry.http import Origin, shown
-from boltseal.transports.registry.retry import TRANSIENT, persistently, transient_answer
+from boltseal.transports.registry.retry import TRANSIENT, transient_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

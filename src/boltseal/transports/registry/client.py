@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from boltseal._io import strictjson
+from boltseal._io.retry import ATTEMPTS, persistently
 from boltseal.errors import IntegrityError, NotFoundError, RegistryError, TransientError
 from boltseal.transports.registry.auth import Authenticator
 from boltseal.transports.registry.hosts import api_host, is_loopback, without_port
 from boltseal.transports.registry.http import Origin, PlainHttpError
-from boltseal.transports.registry.retry import ATTEMPTS, TRANSIENT, persistently, transient_answer
+from boltseal.transports.registry.retry import TRANSIENT, transient_answer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +26,7 @@ _MAX_REDIRECTS = 5
 _MAX_ERROR_BYTES = 64 * 1024  # bytes of an answer that only says what is wrong
 _MAX_MESSAGE = 200  # characters of a registry's own words
 AGENT = "boltseal"
+_CONNECT_ATTEMPTS = 3  # a name or port that is wrong should not take long to be found out
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,10 @@ def connect(http: HttpClient, options: RegistryOptions, route: Route, actions: s
         base = f"{scheme}://{api_host(route.host)}"
         auth = Authenticator(http, options, route.host, verify=verify)
         try:
-            persistently(lambda: _ping(http, base, auth, route.host, verify=verify))  # noqa: B023
+            persistently(
+                lambda: _ping(http, base, auth, route.host, verify=verify),  # noqa: B023
+                attempts=_CONNECT_ATTEMPTS,
+            )
         except PlainHttpError:
             continue
         return Repository(http, auth, base, route, actions, verify=verify)

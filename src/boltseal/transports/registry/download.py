@@ -6,8 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from boltseal._io.retry import ATTEMPTS, pause
 from boltseal.errors import SizeMismatchError, TransientError
-from boltseal.transports.registry.retry import ATTEMPTS, pause
 
 if TYPE_CHECKING:
     from boltseal.spec.descriptor import Descriptor

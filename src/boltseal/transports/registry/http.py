@@ -5,6 +5,7 @@ Redirects, credentials and retries are for the layers above.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import urllib3
 from urllib3.exceptions import (
     HTTPError,
     LocationValueError,
+    NameResolutionError,
     NewConnectionError,
     ProtocolError,
     SSLError,
@@ -218,10 +220,12 @@ def _translated(error: BaseException, host: str) -> Exception:
 
 
 def _reason(error: BaseException, cause: BaseException) -> str:
+    if isinstance(error, NameResolutionError) or isinstance(cause, socket.gaierror):
+        return "the name is not known:"
+    if isinstance(error, NewConnectionError) or isinstance(cause, ConnectionRefusedError):
+        return "there is no connection to"
     if isinstance(error, UrllibTimeoutError) or isinstance(cause, TimeoutError):
         return f"nothing came for {STALL_SECONDS:.0f} seconds from"
-    if isinstance(error, NewConnectionError) or isinstance(cause, ConnectionRefusedError):
-        return "no connection to"
     if isinstance(error, ProtocolError) or isinstance(cause, ConnectionError):
         return "the connection broke to"
     return "the exchange failed with"

@@ -73,5 +73,6 @@ class RegistrySource:
         assert self.repository is not None, "root() comes first"
         if self._root is not None and descriptor.digest == self._root.digest:
             return MemoryReader(self._root.raw)
-        kind = "manifests" if descriptor.media_type in _MANIFESTS else "blobs"
-        return RegistryReader(self.repository, f"{kind}/{descriptor.digest}", descriptor)
+        if descriptor.media_type in _MANIFESTS:
+            return MemoryReader(manifests.get(self.repository, descriptor.digest).raw)
+        return RegistryReader(self.repository, f"blobs/{descriptor.digest}", descriptor)
