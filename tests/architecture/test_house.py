@@ -39,6 +39,7 @@ def test_public_names_are_the_documented_ones() -> None:
         "Outcome",
         "Progress",
         "Recipient",
+        "RegistryOptions",
         "copy",
         "decrypt",
         "encrypt",

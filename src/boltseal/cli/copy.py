@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_source(parser)
     options.add_destination(parser)
     options.add_platform(parser)
+    parser.add_argument(
+        "--all-referrers",
+        action="store_true",
+        help="bring signatures, SBOMs and attestations that refer to the image along",
+    )
     options.add_output(parser)
     access.add_both(parser)
 
@@ -39,6 +44,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
             args.source,
             args.destination,
             platforms=options.platforms(args),
+            all_referrers=args.all_referrers,
             registry=access.both(args),
             jobs=args.jobs,
             progress=bar,

@@ -19,9 +19,15 @@ COMMANDS = {
     "decrypt": "open an image with a private key",
     "copy": "copy an image without changing a byte of it",
     "inspect": "show platforms, layers, and who can open them, without any key",
+    "tags": "list the tags of a repository (also: ls)",
+    "digest": "print the digest of an image",
+    "manifest": "print the manifest of an image, byte for byte",
+    "login": "log in to a registry, for podman, skopeo and buildah too",
+    "logout": "forget the login of a registry",
     "keygen": "make a key pair: a private key, and the public key to encrypt for",
     "completion": "print a completion script for your shell",
 }
+ALIASES = {"ls": "tags"}
 EXIT_CODES = """\
 exit codes:
   0  done
@@ -48,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signals.catch()
     arguments = join_dash_values(given)
     # Only the command that is used is imported: start-up is what a node pays for every layer.
+    arguments[:1] = [ALIASES.get(one, one) for one in arguments[:1]]
     parser = build_parser([one for one in arguments if one in COMMANDS][:1])
     try:
         args = parser.parse_args(arguments)

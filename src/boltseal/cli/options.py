@@ -89,7 +89,7 @@ def recipients(texts: Sequence[str], *, with_kid: bool) -> list[Recipient]:
     return list(found.values())
 
 
-def ask_passphrase(name: str) -> bytes | None:
+def ask_passphrase(name: str, what: str = "passphrase") -> bytes | None:
     """Ask on the terminal; None when there is none."""
     import sys
 
@@ -98,10 +98,10 @@ def ask_passphrase(name: str) -> bytes | None:
     import getpass
 
     try:
-        return getpass.getpass(f"passphrase for {name}: ").encode()
+        return getpass.getpass(f"{what} for {name}: ").encode()
     except EOFError:
         sys.stderr.write("\n")
-        raise UsageError("no passphrase was given") from None
+        raise UsageError(f"no {what} was given") from None
 
 
 def join_dash_values(arguments: Sequence[str]) -> list[str]:

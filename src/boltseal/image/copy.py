@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from boltseal.image import referrers
 from boltseal.image.arguments import DEFAULT_JOBS, as_access
 from boltseal.image.session import LayerResult, Session
 from boltseal.spec.mediatypes import is_encrypted
@@ -24,6 +25,7 @@ def copy(
     destination: str | Reference,
     *,
     platforms: Sequence[str | Platform] = (),
+    all_referrers: bool = False,
     registry: Registry = None,
     jobs: int = DEFAULT_JOBS,
     progress: Callable[[Progress], None] | None = None,
@@ -31,6 +33,8 @@ def copy(
     """Copy an image, encrypted or not; every size and digest is checked, every digest stays.
 
     With ``platforms`` only these are copied; the index above them then gets a digest of its own.
+    With ``all_referrers`` signatures, SBOMs and attestations that refer to the image come along.
+
     ``registry`` says how to reach registries, for both ends or as a pair; ``jobs`` is how many
     layers are moved at a time where a registry is on one side.
     Raises BoltsealError; the destination is then as before.
@@ -42,6 +46,12 @@ def copy(
             action = "already encrypted" if is_encrypted(layer.media_type) else "clear"
             return LayerResult(action if there else "missing")
 
+        def copy_referrers(meter: Meter) -> None:
+            count = referrers.copy_all(session, meter)
+            session.journal.note(f"{count} referrers were copied along")
+
+        if all_referrers:
+            session.before_commit = copy_referrers
         meter = session.begin_writing()
         session.work(step, meter)
         return session.finish(meter)

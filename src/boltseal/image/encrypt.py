@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal.errors import IntegrityError, UnsupportedError, UsageError
-from boltseal.image import tree
+from boltseal.image import referrers, tree
 from boltseal.image.arguments import (
     DEFAULT_JOBS,
     as_access,
@@ -77,6 +77,7 @@ def encrypt(
                 with session.at_layer(node, index):
                     job.plan(node, index, layer, index in chosen)
         job.check_nothing_stays_readable(chosen_by_user=bool(ranges))
+        referrers.warn(session)
         meter = session.begin_writing()
         session.work(job.run, meter)
         if session.is_in_place and session.edits:

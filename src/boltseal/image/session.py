@@ -63,6 +63,7 @@ class Session:
         self._stack = ExitStack()
         self.journal = Journal()
         self.edits: transfer.LayerEdits = {}
+        self.before_commit: Callable[[Meter], object] | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -160,6 +161,8 @@ class Session:
             self.journal.note(transfer.opaque_note(node))
         if not self.journal.layers:
             self.journal.note("the image has no layer")
+        if self.before_commit is not None:
+            self.before_commit(meter)
         with located(str(self._to)):
             self.destination.commit(root, self._root.document)
         return self.journal.outcome(str(self._to), root)

@@ -13,7 +13,7 @@ from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
@@ -37,6 +37,12 @@ class ImageSource(Protocol):
 
     def root(self) -> Root:
         """The manifest or index that the reference names; NotFoundError without one."""
+
+    def referrers(self, digest: Digest) -> list[Descriptor]:
+        """Manifests beside the image whose subject has this digest."""
+
+    def tags(self) -> Iterable[str]:
+        """The names of all images in the place that the reference names."""
 
     def open(self, descriptor: Descriptor) -> BlobReader:
         """A blob's raw bytes, not verified; NotFoundError when it is missing."""
@@ -70,6 +76,9 @@ class ImageDestination(Protocol):
 
     def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
         """Write a manifest or an index, after everything it names; the root comes last."""
+
+    def put_referrer(self, raw: bytes, descriptor: Descriptor, subject: Digest) -> None:
+        """Write a manifest that refers to another, so that it is found from there."""
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         """Make the image visible under the destination's name, all at once."""

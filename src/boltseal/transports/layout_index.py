@@ -9,18 +9,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import strictjson
-from boltseal.errors import MalformedError, NotFoundError, UnsupportedError
+from boltseal.errors import BoltsealError, MalformedError, NotFoundError, UnsupportedError
 from boltseal.spec.annotations import REF_NAME
-from boltseal.spec.limits import MAX_MANIFEST_BYTES
+from boltseal.spec.limits import MAX_IMAGE_METADATA_BYTES, MAX_MANIFEST_BYTES
 from boltseal.spec.manifest import parse_index
-from boltseal.spec.mediatypes import OCI_INDEX
-from boltseal.transports.base import Root
+from boltseal.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
+from boltseal.transports.base import Root, read_verified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.reference import Reference
+    from boltseal.transports.base import ImageSource
 
 LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
@@ -72,9 +73,15 @@ def _not_found(reference: Reference, count: int) -> str:
 
 
 def with_entry(
-    raw: bytes | None, root: Descriptor, document: Mapping[str, Any], tag: str | None
+    raw: bytes | None,
+    root: Descriptor,
+    document: Mapping[str, Any],
+    tag: str | None,
+    also: Sequence[Descriptor] = (),
 ) -> bytes:
     """``index.json`` with one image added under ``tag``; every other entry stays as it is.
+
+    ``also`` are manifests to add without a name, where they are not in it.
 
     Raises an IntegrityError when the result would be over a limit.
     """
@@ -91,7 +98,9 @@ def with_entry(
         )
         if not same:
             kept.append(old)
-    index["manifests"] = [*kept, entry]
+    there = {old["digest"] for old in (*kept, entry)}
+    unnamed = [_entry(one, {}, None) for one in also if str(one.digest) not in there]
+    index["manifests"] = [*kept, entry, *unnamed]
     text = json.dumps(index, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     parse_entries(text)  # an index that nobody could read again would take every other image along
     return text
@@ -123,6 +132,34 @@ def parse_entries(raw: bytes) -> list[Root]:
         Root(descriptor, document)
         for descriptor, document in zip(index.manifests, documents, strict=True)
     ]
+
+
+def tags(entries: Sequence[Root]) -> list[str]:
+    """The names of all images of an ``index.json``."""
+    return [name for entry in entries if (name := _name(entry)) is not None]
+
+
+def referrers(source: ImageSource, entries: Sequence[Root]) -> dict[str, list[Descriptor]]:
+    """The manifests of an ``index.json`` by the digest of their subject.
+
+    A manifest that cannot be read refers to nothing; nobody is served an image by it.
+    """
+    found: dict[str, list[Descriptor]] = {}
+    total = 0
+    for entry in entries:
+        descriptor = entry.descriptor
+        total += descriptor.size
+        if descriptor.media_type != OCI_MANIFEST or total > MAX_IMAGE_METADATA_BYTES:
+            continue
+        try:
+            raw = read_verified(source, descriptor, "a manifest", MAX_MANIFEST_BYTES)
+            document = strictjson.load_object(raw, "a manifest", max_bytes=MAX_MANIFEST_BYTES)
+        except BoltsealError:
+            continue
+        subject = document.get("subject")
+        if isinstance(subject, dict) and isinstance(subject.get("digest"), str):
+            found.setdefault(subject["digest"], []).append(descriptor)
+    return found
 
 
 def _name(entry: Root) -> str | None:

@@ -49,6 +49,7 @@ class ArchiveSource:
         self._reference = reference
         self._fd = -1
         self._members: dict[str, tuple[int, int]] = {}
+        self._referrers: dict[str, list[Descriptor]] | None = None
 
     def __enter__(self) -> Self:
         path = self._reference.location
@@ -86,6 +87,18 @@ class ArchiveSource:
     def root(self) -> Root:
         raw = layout_index.require_index(self._small(INDEX_FILE), self._reference.location)
         return layout_index.resolve(raw, self._reference)
+
+    def referrers(self, digest: Digest) -> list[Descriptor]:
+        if self._referrers is None:
+            self._referrers = layout_index.referrers(self, self._entries())
+        return self._referrers.get(str(digest), [])
+
+    def _entries(self) -> list[Root]:
+        raw = self._small(INDEX_FILE)
+        return layout_index.parse_entries(layout_index.require_index(raw, self._reference.location))
+
+    def tags(self) -> list[str]:
+        return layout_index.tags(self._entries())
 
     def open(self, descriptor: Descriptor) -> BlobReader:
         digest = descriptor.digest
@@ -150,6 +163,7 @@ class ArchiveDestination:
         self._name = ""
         self._end = 0
         self._written: dict[Digest, int] = {}
+        self._also: list[Descriptor] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -201,9 +215,13 @@ class ArchiveDestination:
     def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
         put_blob(self, raw, digest)
 
+    def put_referrer(self, raw: bytes, descriptor: Descriptor, subject: Digest) -> None:
+        put_blob(self, raw, descriptor.digest)
+        self._also.append(descriptor)
+
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
-            index = layout_index.with_entry(None, root, document, self._reference.tag)
+            index = layout_index.with_entry(None, root, document, self._reference.tag, self._also)
             self._put(INDEX_FILE, index)
             files.write_all(self._fd, bytes(2 * tar.BLOCK), self._end)
             os.ftruncate(self._fd, self._end + 2 * tar.BLOCK)

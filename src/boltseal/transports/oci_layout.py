@@ -47,6 +47,7 @@ class LayoutSource:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._fd = -1
+        self._referrers: dict[str, list[Descriptor]] | None = None
 
     def __enter__(self) -> Self:
         path = self._reference.location
@@ -84,6 +85,18 @@ class LayoutSource:
         raw = layout_index.require_index(read_small(self._fd, INDEX_FILE), self._reference.location)
         return layout_index.resolve(raw, self._reference)
 
+    def referrers(self, digest: Digest) -> list[Descriptor]:
+        if self._referrers is None:
+            self._referrers = layout_index.referrers(self, self._entries())
+        return self._referrers.get(str(digest), [])
+
+    def _entries(self) -> list[Root]:
+        raw = read_small(self._fd, INDEX_FILE)
+        return layout_index.parse_entries(layout_index.require_index(raw, self._reference.location))
+
+    def tags(self) -> list[str]:
+        return layout_index.tags(self._entries())
+
     def open(self, descriptor: Descriptor) -> BlobReader:
         try:
             fd = open_blob(self._fd, descriptor)
@@ -118,6 +131,7 @@ class LayoutDestination:
         self._created = False
         self._staging: Staging | None = None
         self._verified: set[Digest] = set()
+        self._also: list[Descriptor] = []
 
     def __enter__(self) -> Self:
         path = self._reference.location
@@ -187,6 +201,10 @@ class LayoutDestination:
     def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
         put_blob(self, raw, digest)
 
+    def put_referrer(self, raw: bytes, descriptor: Descriptor, subject: Digest) -> None:
+        put_blob(self, raw, descriptor.digest)
+        self._also.append(descriptor)
+
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         with (
             files.storage_errors(f"writing to the layout {self._reference.location}"),
@@ -195,7 +213,7 @@ class LayoutDestination:
             ExitStack() as undo,
         ):
             raw = read_small(self._fd, INDEX_FILE)
-            index = layout_index.with_entry(raw, root, document, self._reference.tag)
+            index = layout_index.with_entry(raw, root, document, self._reference.tag, self._also)
             for algorithm in self._stage.algorithms():
                 self._publish_blobs(algorithm, open_folders, undo)
             if read_small(self._fd, LAYOUT_FILE) is None:

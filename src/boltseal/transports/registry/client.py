@@ -102,6 +102,10 @@ class Repository:
             attempts = 1
         return persistently(lambda: self._once(request, expect), attempts=attempts)
 
+    def check_login(self) -> None:
+        """Raises RegistryError unless the registry accepts the credentials."""
+        self.send("GET", f"{self._base}/v2/", "the login").finish()
+
     def _once(self, request: Request, expect: Collection[int]) -> Response:
         response = self._authorized(request)
         if response.status in expect:
@@ -129,6 +133,8 @@ class Repository:
 
     @property
     def _scopes(self) -> frozenset[str]:
+        if not self.name:
+            return self._also
         return frozenset({f"repository:{self.name}:{self._actions}"}) | self._also
 
     def _followed(self, request: Request) -> Response:

@@ -112,6 +112,11 @@ class RegistryDestination:
         self._release_held()
         self._held = (digest, raw, media_type)
 
+    def put_referrer(self, raw: bytes, descriptor: Descriptor, subject: Digest) -> None:
+        answer = manifests.put(self.repository, descriptor.digest, raw, descriptor.media_type)
+        if "oci-subject" not in answer:  # the registry keeps no list of its own
+            manifests.list_referrer(self.repository, raw, descriptor, subject)
+
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         held = self._held
         assert held is not None, "a root is written before it is committed"

@@ -16,6 +16,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 import urllib3
 from urllib3.exceptions import (
     HTTPError,
+    InsecureRequestWarning,
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
@@ -168,6 +169,8 @@ class HttpClient:
     def _new_pool(self, origin: Origin, verify: bool) -> urllib3.PoolManager:
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS)
         context: ssl.SSLContext | None = None
+        if not verify:
+            urllib3.disable_warnings(InsecureRequestWarning)  # the user said so
         if origin.scheme == "https":
             context = tls.context(self._options, origin.netloc, verify=verify)
         proxy = self._proxy(origin)

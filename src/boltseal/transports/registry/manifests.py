@@ -6,6 +6,7 @@ Referrers", "Deleting Manifests".
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -145,6 +146,41 @@ def referrers(repository: Repository, digest: Digest) -> tuple[list[Descriptor],
         return [], False
     index = parse_index(found.raw, found.media_type, "the list of referrers")
     return list(index.manifests[:MAX_MANIFESTS]), False
+
+
+def list_referrer(
+    repository: Repository, raw: bytes, descriptor: Descriptor, subject: Digest
+) -> None:
+    """Add a manifest to the list under the referrers tag, where it is not in it.
+
+    Two writers at a time may lose an entry; the specification knows no better ("Pushing Manifests
+    with Subject").
+    """
+    tag = referrers_tag(subject)
+    entries: list[Any] = []
+    try:
+        found = get(repository, tag)
+        parse_index(found.raw, found.media_type, "the list of referrers")
+        entries = strictjson.load_object(found.raw, "it", max_bytes=MAX_MANIFEST_BYTES)["manifests"]
+    except NotFoundError:
+        pass
+    if any(entry["digest"] == str(descriptor.digest) for entry in entries):
+        return
+    document = strictjson.load_object(raw, "the referrer", max_bytes=MAX_MANIFEST_BYTES)
+    entry: dict[str, Any] = {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+        "artifactType": document.get("artifactType") or document["config"]["mediaType"],
+    }
+    if document.get("annotations"):
+        entry["annotations"] = document["annotations"]
+    index = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_INDEX,
+        "manifests": [*entries, entry],
+    }
+    put(repository, tag, json.dumps(index).encode(), mediatypes.OCI_INDEX)
 
 
 def referrers_tag(digest: Digest) -> str:

@@ -14,9 +14,11 @@ from boltseal.transports.registry.download import RegistryReader
 from boltseal.transports.registry.http import HttpClient
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader
+    from boltseal.spec.digest import Digest
     from boltseal.spec.reference import Reference
     from boltseal.transports.registry.options import RegistryOptions
 
@@ -68,6 +70,14 @@ class RegistrySource:
             "size": len(found.raw),
         }
         return Root(Descriptor(found.media_type, found.digest, len(found.raw)), document)
+
+    def referrers(self, digest: Digest) -> list[Descriptor]:
+        assert self.repository is not None, "root() comes first"
+        return manifests.referrers(self.repository, digest)[0]
+
+    def tags(self) -> Iterator[str]:
+        route = routes.load(self._options).sources(self._reference)[-1]
+        return manifests.tags(connect(self._http, self._options, route, "pull"))
 
     def open(self, descriptor: Descriptor) -> BlobReader:
         assert self.repository is not None, "root() comes first"
