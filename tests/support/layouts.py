@@ -33,6 +33,15 @@ def check(layout: Path) -> None:
             _blob(layout, descriptor)
 
 
+def check_tree(layout: Path) -> None:
+    """Like :func:`check`, for a root that is an index."""
+    for entry in json.loads((layout / "index.json").read_bytes())["manifests"]:
+        for child in json.loads(_blob(layout, entry))["manifests"]:
+            manifest = json.loads(_blob(layout, child))
+            for descriptor in (manifest["config"], *manifest["layers"]):
+                _blob(layout, descriptor)
+
+
 def temporaries(folder: Path) -> list[str]:
     """What an unfinished writer leaves."""
     return [path.name for path in folder.iterdir() if "boltseal-" in path.name]

@@ -77,7 +77,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if (done := outcome.count("encrypted")) or not outcome.count("recipients added"):
         parts.append(f"encrypted {layers(done)} for {counted(len(who), 'recipient')}")
     if clear := outcome.count("clear"):
-        parts.append(f"{layers(clear)} left readable, as chosen")
+        chosen = ", as chosen" if args.layers else ""
+        parts.append(f"{layers(clear)} left readable{chosen}")
     if added := outcome.count("recipients added"):
         parts.append(f"added {counted(len(who), 'recipient')} to {layers(added)}")
     if kept := outcome.count("already encrypted"):
