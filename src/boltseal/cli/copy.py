@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, output: Output) -> int:
     """Copy, and report."""
     from boltseal.cli.progress import Bar
+
+    options.keep_stdout_free(args, output)
     from boltseal.cli.summary import layers, show
     from boltseal.image.copy import copy
 

@@ -57,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, output: Output) -> int:
     """Encrypt, and report."""
     from boltseal.cli.progress import Bar
+
+    options.keep_stdout_free(args, output)
     from boltseal.cli.summary import counted, layers, show
     from boltseal.image.encrypt import encrypt
 

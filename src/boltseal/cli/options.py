@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from boltseal.cli.output import Output
     from boltseal.keywrap.base import Identity, Recipient
 
 # Options whose value may begin with a dash, which argparse would take for an option.
@@ -67,6 +68,14 @@ def add_keys(parser: argparse.ArgumentParser, purpose: str) -> None:
         metavar="FILE[:pass=…|:file=…|:fd=N]",
         help=purpose,
     )
+
+
+def keep_stdout_free(args: argparse.Namespace, output: Output) -> None:
+    """With an archive on standard output, everything else goes to standard error."""
+    if args.destination.partition(":")[2].partition(":")[0] == "-":
+        if output.as_json:
+            raise UsageError("standard output cannot take both an archive and --json")
+        output.use_stderr()
 
 
 def platforms(args: argparse.Namespace) -> list[str]:

@@ -43,11 +43,17 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self._on_stderr = False
+
+    def use_stderr(self) -> None:
+        """Standard output is needed for something else."""
+        self._on_stderr = True
 
     def line(self, text: str = "", *, style: str = "") -> None:
         """A line of the human result; nothing with ``--json`` or ``--quiet``."""
         if not self.as_json and not self.quiet:
-            sys.stdout.write(_styled(printable(text), style, sys.stdout) + "\n")
+            stream = sys.stderr if self._on_stderr else sys.stdout
+            stream.write(_styled(printable(text), style, stream) + "\n")
 
     def table(self, rows: Sequence[Sequence[str]], *, indent: str = "  ") -> None:
         """Rows in aligned columns; the first is the heading."""

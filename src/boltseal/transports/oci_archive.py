@@ -1,31 +1,26 @@
 """``oci-archive:FILE[:TAG][@DIGEST]``: an OCI image layout in one tar file.
 
-Reading never unpacks: blobs are read where they stand in the file. Writing streams blobs into a
-temporary file beside the archive, each behind a header that is filled in once its digest is known,
-and renames that file over the archive at the end.
+Reading never unpacks: blobs are read where they stand in the file. Writing streams blobs into a new
+file, each behind a header that is filled in once its digest is known. ``-`` is a pipe.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from boltseal._io import files, tar
 from boltseal.errors import (
-    BoltsealError,
     LimitExceededError,
     MalformedError,
     NotFoundError,
     SizeMismatchError,
-    StorageError,
     UnsupportedError,
 )
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
-from boltseal.transports import layout_index
+from boltseal.transports import archive_file, layout_index
 from boltseal.transports.base import FileReader, Root, put_blob
 from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
 
@@ -53,16 +48,7 @@ class ArchiveSource:
 
     def __enter__(self) -> Self:
         path = self._reference.location
-        if os.path.isdir(path):
-            raise NotFoundError(f"{path} is a folder", hint=f"read a layout as oci:{path}")
-        try:
-            self._fd = files.open_regular(path, follow=True)
-        except FileNotFoundError:
-            raise NotFoundError(f"there is no archive {path}") from None
-        except OSError as error:
-            raise StorageError(
-                f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}"
-            ) from None
+        self._fd = archive_file.open_source(path)
         try:
             self._members = _scan(self._fd)
             raw = self._small(LAYOUT_FILE)
@@ -102,7 +88,7 @@ class ArchiveSource:
 
     def open(self, descriptor: Descriptor) -> BlobReader:
         digest = descriptor.digest
-        place = self._members.get(_blob_name(digest))
+        place = self._members.get(blob_name(digest))
         if place is None:
             raise NotFoundError(f"blob {digest} is not in the archive")
         offset, size = place
@@ -156,39 +142,20 @@ class ArchiveDestination:
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
-        # a link is followed: what it leads to is replaced, not the link
-        self._folder, self._base = os.path.split(os.path.realpath(reference.location))
-        self._dir = -1
-        self._fd = -1
-        self._name = ""
+        self._target = archive_file.target(reference.location, _is_archive)
         self._end = 0
+        self._holes: dict[int, list[int]] = {}  # places of abandoned blobs, by their length
         self._written: dict[Digest, int] = {}
         self._also: list[Descriptor] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        path = self._reference.location
-        if os.path.isdir(path):
-            raise StorageError(
-                f"{path} is a folder", hint="write oci:PATH for a layout in a folder"
-            )
-        _check_replaceable(path)
-        with files.storage_errors(f"preparing the archive {path}"):
-            try:
-                self._dir = files.open_directory(self._folder, follow=True)
-            except (FileNotFoundError, NotADirectoryError):
-                raise NotFoundError(
-                    f"the folder that {path} should be made in does not exist"
-                ) from None
-            try:
-                prefix = f".{self._base[:100]}.boltseal-"
-                files.sweep_temporaries(prefix, self._dir)
-                self._name = files.temporary_name(prefix)
-                self._fd = files.create_temporary(self._name, self._dir)
-            except BaseException:
-                self._close()
-                raise
-        self._put(LAYOUT_FILE, layout_index.LAYOUT)
+        try:
+            self._target.open()
+            self.put_file(LAYOUT_FILE, layout_index.LAYOUT)
+        except BaseException:
+            self._target.close()
+            raise
         return self
 
     def __exit__(
@@ -197,16 +164,18 @@ class ArchiveDestination:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close()
+        self._target.close()
 
     def has(self, descriptor: Descriptor) -> bool:
         return self._written.get(descriptor.digest) == descriptor.size
 
     def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
-        head = len(tar.header(_blob_name(Digest.of(b"", algorithm)), size))
+        head = len(tar.header(blob_name(Digest.of(b"", algorithm)), size))
+        length = head + tar.padded(size)
         with self._lock:
-            start = self._end
-            self._end += head + tar.padded(size)
+            holes = self._holes.get(length)
+            start = holes.pop() if holes else self._end
+            self._end = max(self._end, start + length)
         return _ArchiveBlob(self, start, head, size)
 
     def adopt(self, reader: BlobReader, descriptor: Descriptor) -> bool:
@@ -222,50 +191,32 @@ class ArchiveDestination:
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
             index = layout_index.with_entry(None, root, document, self._reference.tag, self._also)
-            self._put(INDEX_FILE, index)
-            files.write_all(self._fd, bytes(2 * tar.BLOCK), self._end)
-            os.ftruncate(self._fd, self._end + 2 * tar.BLOCK)
-            os.fchmod(self._fd, self._mode())
-            os.fsync(self._fd)
-            os.rename(self._name, self._base, src_dir_fd=self._dir, dst_dir_fd=self._dir)
-            self._name = ""
-            files.sync_directory(self._dir)
-
-    def _mode(self) -> int:
-        """An archive that is replaced keeps its mode, a private one above all."""
-        try:
-            return stat.S_IMODE(os.stat(self._base, dir_fd=self._dir).st_mode)
-        except FileNotFoundError:
-            return files.umask_mode()
+            self.put_file(INDEX_FILE, index)
+            assert not any(self._holes.values()), "a blob was given up, and the image all the same"
+            files.write_all(self._target.fd, bytes(2 * tar.BLOCK), self._end)
+            self._target.finish(self._end + 2 * tar.BLOCK)
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
-            files.write_all(self._fd, data, offset)
+            files.write_all(self._target.fd, data, offset)
 
     def finished(self, start: int, size: int, digest: Digest) -> None:
         """Name the blob whose content stands behind the header at ``start``."""
-        self.write_at(tar.header(_blob_name(digest), size), start)
+        self.write_at(tar.header(blob_name(digest), size), start)
         self._written[digest] = size
 
     def dropped(self, start: int, end: int) -> None:
-        """A blob was abandoned: give its place back where it is the last."""
+        """A blob was abandoned: its place waits for the next try, which has the same length."""
         with self._lock:
             if self._end == end:
                 self._end = start
+            else:
+                self._holes.setdefault(end - start, []).append(start)
 
-    def _put(self, name: str, data: bytes) -> None:
+    def put_file(self, name: str, data: bytes) -> None:
+        """A small file of the archive that is not a blob."""
         self.write_at(tar.header(name, len(data)) + data, self._end)
         self._end += tar.BLOCK + tar.padded(len(data))
-
-    def _close(self) -> None:
-        if self._name:
-            with suppress(OSError):
-                os.unlink(self._name, dir_fd=self._dir)
-            self._name = ""
-        for fd in (self._fd, self._dir):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._dir = -1
 
 
 class _ArchiveBlob:
@@ -299,26 +250,10 @@ class _ArchiveBlob:
             self._archive.dropped(self._start, self._data + tar.padded(self._size))
 
 
-def _blob_name(digest: Digest) -> str:
+def blob_name(digest: Digest) -> str:
+    """Where a layout keeps a blob."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _check_replaceable(path: str) -> None:
-    """Only an OCI archive or an empty file gives way to a new archive: not a key, not a device."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return  # nothing there; what else is wrong shows when the new file is made
-    if stat.S_ISREG(info.st_mode):
-        if info.st_size == 0:
-            return
-        with suppress(BoltsealError, OSError):
-            fd = files.open_regular(path, follow=True)
-            try:
-                if LAYOUT_FILE in _scan(fd):
-                    return
-            finally:
-                os.close(fd)
-    raise StorageError(
-        f"{path} is there already and is not an OCI archive", hint="choose another name"
-    )
+def _is_archive(fd: int) -> bool:
+    return LAYOUT_FILE in _scan(fd)
