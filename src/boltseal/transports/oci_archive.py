@@ -50,11 +50,8 @@ class ArchiveSource:
         path = self._reference.location
         self._fd = archive_file.open_source(path)
         try:
-            self._members = _scan(self._fd)
-            raw = self._small(LAYOUT_FILE)
-            if raw is None:
-                raise MalformedError(f"{path} is not an OCI archive: it has no {LAYOUT_FILE}")
-            layout_index.check_layout(raw)
+            self._members = self._scan()
+            self._check()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -69,6 +66,19 @@ class ArchiveSource:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _scan(self) -> dict[str, tuple[int, int]]:
+        return _scan(self._fd)
+
+    def _check(self) -> None:
+        raw = self._small(LAYOUT_FILE)
+        if raw is None:
+            docker = "manifest.json" in self._members
+            raise MalformedError(
+                f"{self._reference.location} is not an OCI archive: it has no {LAYOUT_FILE}",
+                hint="read it as docker-archive:FILE" if docker else None,
+            )
+        layout_index.check_layout(raw)
 
     def root(self) -> Root:
         raw = layout_index.require_index(self._small(INDEX_FILE), self._reference.location)
@@ -98,27 +108,21 @@ class ArchiveSource:
             )
         return FileReader(self._fd, offset, size, borrowed=True)
 
-    def _small(self, name: str) -> bytes | None:
+    def _small(self, name: str, max_bytes: int = MAX_MANIFEST_BYTES) -> bytes | None:
         if name not in self._members:
             return None
         offset, size = self._members[name]
-        if size > MAX_MANIFEST_BYTES:
-            raise LimitExceededError(
-                f"{name} is larger than the limit of {MAX_MANIFEST_BYTES} bytes"
-            )
+        if size > max_bytes:
+            raise LimitExceededError(f"{name} is larger than the limit of {max_bytes} bytes")
         return os.pread(self._fd, size, offset)
 
 
 def _scan(fd: int) -> dict[str, tuple[int, int]]:
     """Offset and size of every file in a tar, by name; anything odd is refused."""
-    head = os.pread(fd, 2, 0)
-    if head in _COMPRESSED:
-        raise UnsupportedError(
-            f"the archive is compressed with {_COMPRESSED[head]}", hint="decompress it first"
-        )
+    refuse_compressed(fd)
     members: dict[str, tuple[int, int]] = {}
     for member in tar.scan(fd):
-        _check_name(member.name)
+        check_name(member.name)
         if member.kind == "folder":
             continue
         if member.kind != "file":
@@ -130,7 +134,17 @@ def _scan(fd: int) -> dict[str, tuple[int, int]]:
     return members
 
 
-def _check_name(name: str) -> None:
+def refuse_compressed(fd: int) -> None:
+    """A compressed archive would have to be read from its beginning for every blob."""
+    head = os.pread(fd, 2, 0)
+    if head in _COMPRESSED:
+        raise UnsupportedError(
+            f"the archive is compressed with {_COMPRESSED[head]}", hint="decompress it first"
+        )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that leads out of the archive."""
     if name.startswith("/") or ".." in name.split("/"):
         raise MalformedError(f"the archive holds {name[:120]!r}, a name that leaves the archive")
 

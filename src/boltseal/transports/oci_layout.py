@@ -64,10 +64,7 @@ class LayoutSource:
                 f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}"
             ) from None
         try:
-            raw = read_small(self._fd, LAYOUT_FILE)
-            if raw is None:
-                raise NotFoundError(f"{path} is not an OCI layout: it has no {LAYOUT_FILE}")
-            layout_index.check_layout(raw)
+            self._check()
         except BaseException:
             self._close()
             raise
@@ -80,6 +77,14 @@ class LayoutSource:
         traceback: TracebackType | None,
     ) -> None:
         self._close()
+
+    def _check(self) -> None:
+        raw = read_small(self._fd, LAYOUT_FILE)
+        if raw is None:
+            raise NotFoundError(
+                f"{self._reference.location} is not an OCI layout: it has no {LAYOUT_FILE}"
+            )
+        layout_index.check_layout(raw)
 
     def root(self) -> Root:
         raw = layout_index.require_index(read_small(self._fd, INDEX_FILE), self._reference.location)
@@ -132,6 +137,7 @@ class LayoutDestination:
         self._staging: Staging | None = None
         self._verified: set[Digest] = set()
         self._also: list[Descriptor] = []
+        self._named: set[str] = set()
 
     def __enter__(self) -> Self:
         path = self._reference.location
@@ -178,8 +184,8 @@ class LayoutDestination:
         if self._stage.has(digest) or digest in self._verified:
             return True
         try:
-            fd = open_blob(self._fd, descriptor)
-        except (OSError, IntegrityError):
+            fd = self._open_blob(descriptor)
+        except (OSError, IntegrityError, NotFoundError):
             return False
         reader = FileReader(fd, 0, os.fstat(fd).st_size)
         try:
@@ -191,6 +197,9 @@ class LayoutDestination:
         if right:
             self._verified.add(digest)
         return right
+
+    def _open_blob(self, descriptor: Descriptor) -> int:
+        return open_blob(self._fd, descriptor)
 
     def create(self, size: int, algorithm: str = "sha256") -> BlobWriter:
         return self._stage.create()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from boltseal.errors import UnsupportedError, UsageError
+from boltseal.errors import UsageError
 from boltseal.spec.reference import (
     parse_path_reference,
     parse_registry_reference,
@@ -16,41 +17,41 @@ if TYPE_CHECKING:
     from boltseal.transports.base import ImageDestination, ImageSource
     from boltseal.transports.registry.options import RegistryOptions
 
-_KNOWN = ("oci", "oci-archive", "docker")
-_LATER = ("docker-archive", "docker-daemon", "dir", "containers-storage")
+_HERE = "boltseal.transports"
+# transport to module and the beginning of its classes' names
+_HOMES = {
+    "oci": (f"{_HERE}.oci_layout", "Layout"),
+    "oci-archive": (f"{_HERE}.oci_archive", "Archive"),
+    "docker-archive": (f"{_HERE}.docker_archive", "DockerArchive"),
+    "dir": (f"{_HERE}.directory", "Directory"),
+    "docker-daemon": (f"{_HERE}.programs", "Program"),
+    "containers-storage": (f"{_HERE}.programs", "Program"),
+}
+REGISTRY = "docker"
+_KNOWN = (REGISTRY, *_HOMES)
 
 
 def parse_reference(text: str) -> Reference:
-    """Raises UsageError, or UnsupportedError for a transport that skopeo knows and we do not."""
+    """Raises UsageError for a transport that there is not."""
     transport, _ = split_transport(text)
-    if transport in _LATER:
-        raise UnsupportedError(
-            f"the transport {transport}: is not in this version",
-            hint="bring the image into a layout first: skopeo copy --all SOURCE oci:PATH:TAG",
-        )
     if transport not in _KNOWN:
         raise UsageError(
             f"{transport!r} is not a transport", hint=f"use one of {', '.join(_KNOWN)}"
         )
-    if transport == "docker":
+    if transport == REGISTRY:
         return parse_registry_reference(text)
     return parse_path_reference(text)
 
 
 def open_source(reference: Reference, options: RegistryOptions | None = None) -> ImageSource:
     """A source that is not opened yet: enter it."""
-    if reference.transport == "docker":
+    if reference.transport == REGISTRY:
         from boltseal.transports.registry.options import RegistryOptions
         from boltseal.transports.registry.source import RegistrySource
 
         return RegistrySource(reference, options or RegistryOptions())
-    if reference.transport == "oci":
-        from boltseal.transports.oci_layout import LayoutSource
-
-        return LayoutSource(reference)
-    from boltseal.transports.oci_archive import ArchiveSource
-
-    return ArchiveSource(reference)
+    made: ImageSource = _class(reference, "Source")(reference)
+    return made
 
 
 def open_destination(
@@ -62,15 +63,15 @@ def open_destination(
             f"{reference} cannot be written to: its digest is not known before",
             hint="leave @DIGEST out",
         )
-    if reference.transport == "docker":
+    if reference.transport == REGISTRY:
         from boltseal.transports.registry.destination import RegistryDestination
         from boltseal.transports.registry.options import RegistryOptions
 
         return RegistryDestination(reference, options or RegistryOptions())
-    if reference.transport == "oci":
-        from boltseal.transports.oci_layout import LayoutDestination
+    made: ImageDestination = _class(reference, "Destination")(reference)
+    return made
 
-        return LayoutDestination(reference)
-    from boltseal.transports.oci_archive import ArchiveDestination
 
-    return ArchiveDestination(reference)
+def _class(reference: Reference, end: str) -> Any:
+    module, name = _HOMES[reference.transport]
+    return getattr(import_module(module), name + end)
