@@ -22,6 +22,7 @@ COMMANDS = {
     "tags": "list the tags of a repository (also: ls)",
     "digest": "print the digest of an image",
     "manifest": "print the manifest of an image, byte for byte",
+    "registry-check": "find out whether a registry takes encrypted images",
     "login": "log in to a registry, for podman, skopeo and buildah too",
     "logout": "forget the login of a registry",
     "keygen": "make a key pair: a private key, and the public key to encrypt for",
@@ -98,7 +99,7 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         if name in wanted:
-            module = import_module(f"boltseal.cli.{name}")
+            module = import_module(f"boltseal.cli.{name.replace('-', '_')}")
             command.epilog = module.EXAMPLES
             module.add_arguments(command)
             command.set_defaults(run=module.run)

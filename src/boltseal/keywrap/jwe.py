@@ -12,7 +12,7 @@ from boltseal.keywrap.base import NotMyKeyError, WrappedKey
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from boltseal.jose.jwk import Key
+    from boltseal.jose.jwk import Key, PyCaKey
 
 SCHEME = "jwe"
 
@@ -80,6 +80,13 @@ class JweIdentity:
 
     def describe(self) -> str:
         return f"{self.label} ({self.key.describe()}, {self.key.thumbprint})"
+
+
+def key_of(key: PyCaKey) -> Key:
+    """A key that is in memory already."""
+    from boltseal.jose import jwk
+
+    return jwk.from_pyca(key)
 
 
 def describe_packet(packet: bytes) -> list[WrappedKey]:

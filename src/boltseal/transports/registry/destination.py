@@ -14,6 +14,7 @@ from boltseal.transports.registry.upload import (
     RegistryUploads,
     SmallUpload,
     StreamedUpload,
+    mount,
 )
 
 if TYPE_CHECKING:
@@ -91,19 +92,7 @@ class RegistryDestination:
         other = reader.repository.name
         if other == self.repository.name:
             return False
-        self.repository.also_pull(other)
-        response = self.repository.send(
-            "POST",
-            self.repository.url(f"blobs/uploads/?mount={descriptor.digest}&from={other}"),
-            f"blob {descriptor.digest.short}",
-            headers={"Content-Length": "0"},
-            body=b"",
-            expect=(201, 202, 400, 401, 403, 404, 405),
-        )
-        response.finish()
-        if response.status == 202:  # not mounted; a session was opened that nobody needs
-            self.uploads.cancel(self.uploads.location(response.headers, response.url))
-        if response.status != 201:
+        if not mount(self.repository, other, descriptor):
             return False
         self._remember(descriptor.digest)
         return True

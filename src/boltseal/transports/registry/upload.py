@@ -24,6 +24,7 @@ from boltseal.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
     from boltseal.transports.registry.client import Repository
 
@@ -149,6 +150,24 @@ class RegistryUploads:
             self.repository.send(
                 "DELETE", location, "an upload", expect=range(100, 600), attempts=1
             ).finish()
+
+
+def mount(repository: Repository, other: str, blob: Descriptor) -> bool:
+    """Take a blob over from another repository of the registry ("Mounting a blob")."""
+    repository.also_pull(other)
+    response = repository.send(
+        "POST",
+        repository.url(f"blobs/uploads/?mount={blob.digest}&from={other}"),
+        f"blob {blob.digest.short}",
+        headers={"Content-Length": "0"},
+        body=b"",
+        expect=(201, 202, 400, 401, 403, 404, 405),
+    )
+    response.finish()
+    if response.status == 202:  # not mounted; a session was opened that nobody needs
+        uploads = RegistryUploads(repository)
+        uploads.cancel(uploads.location(response.headers, response.url))
+    return response.status == 201
 
 
 class SmallUpload:
