@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-.PHONY: help demo test lint check bench bench-startup lock clean
+.PHONY: help demo test lint check bench bench-registry bench-startup lock clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
@@ -28,6 +28,10 @@ lint: ## style, types and layering
 bench: ## run us and skopeo on the same 2 GiB image, in turn
 	@sh tools/bootstrap.sh dev
 	@$(PY) -m bench.run $(ARGS)
+
+bench-registry: ## push and pull 8 x 256 MiB beside skopeo, through a registry on loopback
+	@sh tools/bootstrap.sh dev
+	@$(PY) -m bench.registry $(ARGS)
 
 bench-startup: ## what one start costs
 	@sh tools/bootstrap.sh dev

@@ -40,38 +40,47 @@ class _Layer:
         self.size += len(data)
 
 
-def build(folder: Path, size: int) -> None:
-    """An OCI layout tagged ``v1`` whose layer holds one file of ``size`` random bytes."""
+def build(folder: Path, size: int, layers: int = 1) -> None:
+    """An OCI layout tagged ``v1``: each of its layers holds one file of ``size`` random bytes."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    with (folder / "layer").open("wb") as out:
-        layer = _Layer(out)
-        layer.add(_tar_header("data", size))
-        noise, left = random.Random(1), size
-        while left:
-            piece = noise.randbytes(min(_STEP, left))
-            layer.add(piece)
-            left -= len(piece)
-        layer.add(bytes(-size % _BLOCK + 2 * _BLOCK))
-        digest, diff_id = layer.finish()
-    (folder / "layer").rename(blobs / digest.removeprefix("sha256:"))
+    kind = f"{OCI}.layer.v1.tar+gzip"
+    described, diff_ids = [], []
+    for number in range(layers):
+        digest, diff_id, length = _layer(folder / "layer", size, number)
+        (folder / "layer").rename(blobs / digest.removeprefix("sha256:"))
+        described.append({"mediaType": kind, "digest": digest, "size": length})
+        diff_ids.append(diff_id)
     config = _put(
         blobs,
         {
             "os": "linux",
             "architecture": "amd64",
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
         },
         f"{OCI}.config.v1+json",
     )
-    blob = {"mediaType": f"{OCI}.layer.v1.tar+gzip", "digest": digest, "size": layer.size}
     kind = f"{OCI}.manifest.v1+json"
-    manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [blob]}
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": described}
     entry = _put(blobs, manifest, kind)
     entry["annotations"] = {"org.opencontainers.image.ref.name": "v1"}
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+
+
+def _layer(path: Path, size: int, seed: int) -> tuple[str, str, int]:
+    """Digest, diff id and length of a new layer at ``path``."""
+    with path.open("wb") as out:
+        layer = _Layer(out)
+        layer.add(_tar_header("data", size))
+        noise, left = random.Random(seed), size
+        while left:
+            piece = noise.randbytes(min(_STEP, left))
+            layer.add(piece)
+            left -= len(piece)
+        layer.add(bytes(-size % _BLOCK + 2 * _BLOCK))
+        return (*layer.finish(), layer.size)
 
 
 def layer_digest(folder: Path) -> str:
@@ -96,4 +105,4 @@ def _tar_header(name: str, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), int(sys.argv[2]))
+    build(Path(sys.argv[1]), *map(int, sys.argv[2:]))

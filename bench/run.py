@@ -38,7 +38,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
     parser.add_argument("--quick", action="store_true", help="256 MiB, two rounds")
     parser.add_argument(
-        "--dir", default=_default_folder(), help="where to work (default: %(default)s)"
+        "--dir", default=default_folder(), help="where to work (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON at the end")
     options = parser.parse_args()
@@ -47,7 +47,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _default_folder() -> str:
+def default_folder() -> str:
     """Memory rather than a disk, whose speed would hide ours."""
     shm = Path("/dev/shm")
     return str(shm) if shm.is_dir() else tempfile.gettempdir()
@@ -60,19 +60,19 @@ def layers(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     if free < 4 * size:
         sys.exit(f"{work} has {free // MIB} MiB free and four times {options.size} are needed")
     print(f"building an image with one gzip layer of {options.size} MiB", flush=True)
-    _build(work / "plain", size)
+    build(work / "plain", size)
     key = work / "key.pem"
-    measure([*_boltseal(), "keygen", str(key)])
+    measure([*boltseal(), "keygen", str(key)])
     plain, sealed, opened = (f"oci:{work / name}:v1" for name in ("plain", "sealed", "opened"))
     public = f"jwe:{work / 'key.pub.pem'}"
     peer = [skopeo, "--insecure-policy", "copy", "--quiet"]
     steps: dict[str, Mapping[str, Sequence[str]]] = {
         "encrypt": {
-            "boltseal": [*_boltseal(), "encrypt", "-q", plain, sealed, "-r", public],
+            "boltseal": [*boltseal(), "encrypt", "-q", plain, sealed, "-r", public],
             "skopeo": [*peer, "--encryption-key", public, plain, sealed],
         },
         "decrypt": {
-            "boltseal": [*_boltseal(), "decrypt", "-q", sealed, opened, "-k", str(key)],
+            "boltseal": [*boltseal(), "decrypt", "-q", sealed, opened, "-k", str(key)],
             "skopeo": [*peer, "--decryption-key", str(key), sealed, opened],
         },
     }
@@ -85,7 +85,7 @@ def layers(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         output = work / ("sealed" if name == "encrypt" else "opened")
         check = partial(_is_same, output, original, wanted=name == "decrypt")
         runs = in_turn(commands, options.rounds, output, check)
-        result[name] = _print_step(name, runs, options.size)
+        result[name] = print_step(name, runs, options.size)
     return result
 
 
@@ -116,7 +116,7 @@ def _is_same(output: Path, original: str, *, wanted: bool) -> bool:
     return (image.layer_digest(output) == original) is wanted
 
 
-def _print_step(name: str, runs: Mapping[str, Sequence[Usage]], size: int) -> dict[str, Any]:
+def print_step(name: str, runs: Mapping[str, Sequence[Usage]], size: int) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for who, usages in runs.items():
         seconds = statistics.median(usage.seconds for usage in usages)
@@ -131,16 +131,16 @@ def _print_step(name: str, runs: Mapping[str, Sequence[Usage]], size: int) -> di
 
 
 def startup(work: Path, options: argparse.Namespace) -> dict[str, Any]:
-    _build(work / "plain", 1000)
+    build(work / "plain", 1000)
     key = work / "key.pem"
-    measure([*_boltseal(), "keygen", str(key)])
+    measure([*boltseal(), "keygen", str(key)])
     sealed = f"oci:{work / 'sealed'}:v1"
     public = f"jwe:{work / 'key.pub.pem'}"
-    measure([*_boltseal(), "encrypt", "-q", f"oci:{work / 'plain'}:v1", sealed, "-r", public])
+    measure([*boltseal(), "encrypt", "-q", f"oci:{work / 'plain'}:v1", sealed, "-r", public])
     commands = {
         "bare": [sys.executable, "-c", "pass"],
-        "--version": [*_boltseal(), "--version"],
-        "inspect": [*_boltseal(), "inspect", sealed],
+        "--version": [*boltseal(), "--version"],
+        "inspect": [*boltseal(), "inspect", sealed],
     }
     runs = in_turn(commands, 20 if options.quick else 60)
     medians = {
@@ -154,12 +154,12 @@ def startup(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     return medians
 
 
-def _build(folder: Path, size: int) -> None:
+def build(folder: Path, size: int, layers: int = 1) -> None:
     """In a process of its own: see ``measure`` on memory."""
-    measure([sys.executable, "-m", "bench.image", str(folder), str(size)])
+    measure([sys.executable, "-m", "bench.image", str(folder), str(size), str(layers)])
 
 
-def _boltseal() -> list[str]:
+def boltseal() -> list[str]:
     return [str(Path(sys.executable).with_name("boltseal"))]
 
 
