@@ -192,7 +192,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             ):
                 self.wfile.write(piece[: max(0, int(total * fault.cut_response) - seen.sent)])
                 self.wfile.flush()
-                raise CutError
+                # an early end rather than a reset, which would take back what was not read yet
+                self.close_connection = True
+                return
             else:
                 self.wfile.write(piece)
             seen.sent += len(piece)
