@@ -139,7 +139,7 @@ def test_a_signal_leaves_nothing(
             assert layouts.temporaries(target) == []
             shutil.rmtree(target)
             continue
-        assert found == code
+        assert found == code, err
         stopped += 1
         if stopped == 3:
             return

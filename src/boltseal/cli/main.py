@@ -122,7 +122,7 @@ def _print_all(args: argparse.Namespace, output: Output) -> int:
 
 
 def _run(args: argparse.Namespace, output: Output) -> int:
-    from boltseal.cli.signals import TerminatedError
+    from boltseal.cli.signals import TerminatedError, received
 
     try:
         return int(args.run(args, output))
@@ -136,6 +136,10 @@ def _run(args: argparse.Namespace, output: Output) -> int:
         output.stopped("terminated; nothing unfinished was left behind", error.exit_code)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  the last resort
+        stopped = received()
+        if stopped is not None:  # it came at a moment at which it broke something else
+            output.stopped("stopped; nothing unfinished was left behind", 128 + stopped)
+            return 128 + stopped
         _unexpected(error, output)
         return 1
 
