@@ -19,7 +19,7 @@ from boltseal.transports.registry.auth import parse_challenge
 from support.cli import Run, boltseal
 from support.images import Layout, simple_image
 from support.proxy import Fault, proxied
-from support.registry import PASSWORD, USER
+from support.registry import PASSWORD, USER, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -380,6 +380,40 @@ def test_a_broken_certificate(tmp_path: Path, source: Layout, basic: Registry) -
         "copy", source.reference(), basic.reference("x:v1"), "--cert-dir", tmp_path / "certs"
     )
     assert (run.code, "cannot be used" in run.err) == (1, True)
+
+
+def test_client_certificates(tmp_path: Path, source: Layout, authority: Authority) -> None:
+    folder = authority.trusted()
+    with running(tmp_path / "mutual", authority=authority, client_certificates=True) as registry:
+        target = registry.reference("mutual:v1")
+        run = boltseal("copy", source.reference(), target, "--cert-dir", folder)
+        assert run.code == 1
+        certificate, key = authority.issue("client")
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (mine / "ca.crt").write_bytes((folder / "ca.crt").read_bytes())
+        (mine / "client.cert").write_bytes(certificate.read_bytes())
+        (mine / "client.key").write_bytes(key.read_bytes())
+        run = boltseal("copy", source.reference(), target, "--cert-dir", mine)
+        assert run.code == 0, run.err
+        (mine / "client.key").unlink()
+        run = boltseal("copy", source.reference(), target, "--cert-dir", mine)
+        assert (run.code, "cannot be used" in run.err) == (1, True)
+
+
+def test_proxies_from_the_environment(
+    source: Layout, plain: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxied(plain) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy.host}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        assert boltseal("copy", source.reference(), plain.reference("proxied:v1")).code == 0
+        assert any(one.path.startswith(f"http://{plain.host}/v2/proxied") for one in proxy.seen)
+        proxy.seen.clear()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert boltseal("copy", source.reference(), plain.reference("proxied:v2")).code == 0
+        assert not proxy.seen
 
 
 def test_plain_http_is_for_loopback_alone(

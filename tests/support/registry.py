@@ -203,6 +203,12 @@ class Registry:
             )
         context = ssl._create_unverified_context()
         for _ in range(400):
+            if "clientcas" in self.config["http"].get("tls", {}):
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", self.port), 5).close()
+                    return
+                time.sleep(0.02)
+                continue
             with contextlib.suppress(OSError):
                 try:
                     urllib.request.urlopen(
@@ -233,6 +239,7 @@ def running(
     authority: Authority | None = None,
     htpasswd: bool = False,
     tokens: TokenServer | None = None,
+    client_certificates: bool = False,
 ) -> Iterator[Registry]:
     """A registry with a storage of its own, stopped at the end."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -249,6 +256,8 @@ def running(
     if authority is not None:
         certificate, key = authority.issue("registry")
         config["http"]["tls"] = {"certificate": str(certificate), "key": str(key)}
+        if client_certificates:
+            config["http"]["tls"]["clientcas"] = [str(authority.folder / "ca.crt")]
     if htpasswd:
         digest = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
         (folder / "htpasswd").write_text(f"{USER}:{digest}\n")

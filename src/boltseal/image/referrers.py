@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MAX_ASKED = 20  # manifests whose referrers are asked for, just to say that there are some
 
+_MAX_NAMED = 5  # of them, in a message
+
 
 def subjects(node: tree.Node) -> list[Digest]:
     """Everything of an image that something may refer to: its root and its manifests."""
@@ -73,16 +75,18 @@ def _ignore(count: int) -> None:
 
 def warn(session: Session) -> None:
     """Say which referrers do not apply to an image that gets another digest."""
-    count = 0
+    found: list[Descriptor] = []
     try:
         for subject in subjects(session.node)[:_MAX_ASKED]:
-            count += len(session.source.referrers(subject))
+            found += session.source.referrers(subject)
     except RegistryError as error:
         session.journal.note(f"the source's referrers could not be listed: {error.message}")
         return
-    if count:
-        noun = "referrer" if count == 1 else "referrers"
+    if found:
+        which = ", ".join(one.digest.short for one in found[:_MAX_NAMED])
+        which += " …" if len(found) > _MAX_NAMED else ""
+        noun = "referrer" if len(found) == 1 else "referrers"
         session.journal.note(
-            f"{count} {noun} of the source (signatures, SBOMs …) name the digest that it has now, "
-            "so they do not apply to the new image and were not copied"
+            f"{len(found)} {noun} of the source ({which}) name the digest that it has now: these "
+            "signatures, SBOMs or attestations do not apply to the new image and were not copied"
         )

@@ -48,6 +48,7 @@ class Feed:
         self._turn = threading.Condition()
         self._buffer: memoryview | None = None
         self._error: BaseException | None = None
+        self.taken = 0  # bytes that have been sent
 
     def put(self, data: memoryview) -> None:
         """Raises what made sending impossible."""
@@ -69,6 +70,7 @@ class Feed:
             yield piece
             count -= len(piece)
             with self._turn:
+                self.taken += len(piece)
                 self._buffer = rest if len(rest) else None
                 self._turn.notify_all()
 
@@ -263,6 +265,8 @@ class StreamedUpload:
                 raise RegistryError(f"{repository.host} takes no request of {count} bytes")
             uploads.piece = PIECE
             raise TransientError(f"{repository.host} does not take a blob in one request")
+        if self._feed.taken != start + count:
+            raise TransientError(f"{repository.host} answered before everything was sent")
         self._location = uploads.location(response.headers, self._location)
         stored = response.headers.get("range", "").removeprefix("bytes=").partition("-")[2]
         if stored.isdigit() and int(stored) != start + count - 1:
