@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 from boltseal.cli.output import printable, size
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from boltseal.image.report import Progress
 
 _PATIENCE = 0.4  # seconds before a bar appears
@@ -44,12 +42,7 @@ class Bar:
             rate=f"{rate}/s",
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

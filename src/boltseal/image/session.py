@@ -16,7 +16,6 @@ from boltseal.transports.parse import open_destination, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from types import TracebackType
 
     from boltseal.image.arguments import Access
     from boltseal.image.report import Progress
@@ -77,12 +76,7 @@ class Session:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._stack.close()
 
     def begin_writing(self) -> Meter:

@@ -14,7 +14,6 @@ from boltseal.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
 
@@ -49,12 +48,7 @@ class ImageSource(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *details: object) -> None: ...
 
 
 class ImageDestination(Protocol):
@@ -85,12 +79,7 @@ class ImageDestination(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *details: object) -> None: ...
 
 
 class MemoryReader:

@@ -26,7 +26,6 @@ from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
@@ -53,16 +52,11 @@ class ArchiveSource:
             self._members = self._scan()
             self._check()
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -172,12 +166,7 @@ class ArchiveDestination:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._target.close()
 
     def has(self, descriptor: Descriptor) -> bool:

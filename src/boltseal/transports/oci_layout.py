@@ -29,7 +29,6 @@ from boltseal.transports.staging import Staging, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
@@ -70,12 +69,7 @@ class LayoutSource:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._close()
 
     def _check(self) -> None:
@@ -165,12 +159,7 @@ class LayoutDestination:
                 raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._close()
 
     @property

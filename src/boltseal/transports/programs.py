@@ -45,7 +45,7 @@ class ProgramSource(DockerArchiveSource):
             self._members = self._scan()
             self._check()
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         return self
 

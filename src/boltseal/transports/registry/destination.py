@@ -19,7 +19,6 @@ from boltseal.transports.registry.upload import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
@@ -53,12 +52,7 @@ class RegistryDestination:
         self._uploads = RegistryUploads(self._repository)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._http.close()
 
     @property

@@ -15,7 +15,6 @@ from boltseal.transports.registry.http import HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from boltseal.spec.blobs import BlobReader
     from boltseal.spec.digest import Digest
@@ -40,12 +39,7 @@ class RegistrySource:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._http.close()
 
     def root(self) -> Root:
