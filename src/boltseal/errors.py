@@ -94,6 +94,7 @@ class TransientError(RegistryError):
     """
 
     wait: float | None = None
+    exhausted = False  # it has been tried again already, as often as makes sense
 
 
 class NoMatchingKeyError(BoltsealError):

@@ -64,7 +64,7 @@ def test_encrypting_in_place_says_what_stays(tmp_path: Path, keys: Path) -> None
     run = ok(
         "encrypt", source.reference(), source.reference("v2"), "-r", f"jwe:{keys}/p256.pub.pem"
     )
-    assert "the layout also holds the image as it was before" in run.err
+    assert "the image as it was before is still there, in the clear" in run.err
     run = ok(
         "encrypt", source.reference(), f"oci:{tmp_path}/o:v2", "-r", f"jwe:{keys}/p256.pub.pem"
     )

@@ -193,7 +193,7 @@ def test_what_docker_cannot_load_is_refused(tmp_path: Path, keys: Path) -> None:
     target = f"docker-archive:{tmp_path}/x.tar:app"
     who = ("-r", f"jwe:{keys}/p256.pub.pem")
     run = boltseal("encrypt", image(tmp_path, [TAR]).reference(), target, *who)
-    assert (run.code, "cannot load encrypted layers" in run.err) == (1, True)
+    assert (run.code, "can load encrypted layers" in run.err) == (1, True)
     run = boltseal("copy", index_image(tmp_path / "index").reference(), target)
     assert (run.code, "--platform" in run.err) == (1, True)
     assert not (tmp_path / "x.tar").exists()

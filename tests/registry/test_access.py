@@ -68,10 +68,10 @@ def test_every_file(
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"auths": {basic.host: entry()}}))
     assert push(source, basic, authority).code == 0
-    path.write_text(json.dumps({"auths": {basic.host: entry(password="wrong")}}))
+    path.write_text(json.dumps({"auths": {basic.host: entry(password="hunter2")}}))
     run = push(source, basic, authority)
     assert run.code == 1
-    assert "wrong" not in run.err
+    assert "hunter2" not in run.err
 
 
 def test_authfile_and_its_variable(

@@ -221,6 +221,20 @@ def umask_mode(mode: int = 0o666) -> int:
     return mode & ~0o022
 
 
+@contextmanager
+def folder_of(path: str) -> Iterator[None]:
+    """Hold the lock of the folder a file is in, which is made for its owner alone if need be."""
+    folder = os.path.dirname(os.path.realpath(path))
+    with storage_errors(f"writing {path}"):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        fd = open_directory(folder, follow=True)
+    try:
+        with directory_lock(fd):
+            yield
+    finally:
+        os.close(fd)
+
+
 def replace_private_file(path: str, data: bytes) -> None:
     """Put a file that only its owner may read in place of another, all at once.
 

@@ -20,14 +20,20 @@ MAX_ASKED_SECONDS = 120.0  # who asks to be left alone for longer is not waited 
 
 
 def persistently(attempt: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
-    """Run ``attempt`` until it succeeds, fails for good, or has failed ``attempts`` times."""
+    """Run ``attempt`` until it succeeds, fails for good, or has failed ``attempts`` times.
+
+    An error that another such loop inside has given up on is not tried again.
+    """
     number = 0
     while True:
         try:
             return attempt()
         except TransientError as error:
             number += 1
-            if number >= attempts or (error.wait or 0) > MAX_ASKED_SECONDS:
+            if error.exhausted or (error.wait or 0) > MAX_ASKED_SECONDS:
+                raise
+            if number >= attempts:
+                error.exhausted = attempts > 1
                 raise
             time.sleep(pause(number, error.wait))
 

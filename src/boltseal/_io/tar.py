@@ -105,12 +105,12 @@ def scan(fd: int) -> Iterator[Member]:
             if "size" in override:
                 size = _decimal(override["size"])
             member = _member(block, kind, content, size, override)
-            if member.kind == "file" and content + size > reader.length:
+            if member.kind in ("folder", "link"):
+                size = 0
+            if content + size > reader.length:
                 raise MalformedError(f"the archive ends inside {member.name[:120]!r}")
             yield member
             override = {}
-            if member.kind != "file":
-                size = 0 if kind in (_LINK, _FOLDER) else size
         offset = content + -(-size // BLOCK) * BLOCK
 
 

@@ -88,7 +88,7 @@ def _credentials(text: str | None) -> tuple[str, str] | None:
     if not colon:
         from boltseal.cli.options import ask_passphrase
 
-        asked = ask_passphrase(user)
+        asked = ask_passphrase(user, what="password")
         if asked is None:
             raise UsageError("credentials have no password", hint="write USER:PASSWORD")
         password = asked.decode()

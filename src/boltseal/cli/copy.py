@@ -16,6 +16,7 @@ examples:
   boltseal copy oci:app:v1 oci-archive:app.tar:v1
   boltseal copy oci-archive:app.tar oci:app:v1
   boltseal copy oci:app:v1 oci:arm:v1 --platform linux/arm64
+  boltseal copy docker://registry.example/app:v1 docker://other.example/app:v1 --all-referrers
 """
 
 

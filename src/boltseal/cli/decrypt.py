@@ -16,6 +16,7 @@ examples:
   boltseal decrypt oci:sealed:v1 oci:plain:v1 -k prod.pem
   boltseal decrypt oci:sealed:v1 oci:plain:v1 -k prod.pem:file=/run/secrets/passphrase
   boltseal decrypt oci-archive:app.tar oci:plain:v1 -k prod.pem --check-content
+  boltseal decrypt docker://registry.example/app:v1 containers-storage:localhost/app:v1 -k prod.pem
 """
 
 

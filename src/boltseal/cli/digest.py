@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     from boltseal.image.lookup import manifest
 
     found = manifest(args.source, platform=args.platform, registry=access.one(args))
-    output.line(found.digest)
+    output.result(found.digest)
     output.document(
         lambda: {"image": args.source, "digest": found.digest, "media_type": found.media_type}
     )

@@ -16,6 +16,9 @@ examples:
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem
   boltseal encrypt oci:app:v1 oci-archive:app.tar:v1 -r jwe:a.pub.pem -r jwe:b.pub.pem
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --layer -1
+  boltseal encrypt docker://one.example/app:v1 docker://two.example/app:v1 -r jwe:prod.pub.pem
+  podman save --format oci-archive app |
+    boltseal encrypt oci-archive:- docker://two.example/app:v1 -r jwe:prod.pub.pem
   boltseal encrypt oci:sealed:v1 oci:sealed:v2 -r jwe:new.pub.pem -k prod.pem
 """
 

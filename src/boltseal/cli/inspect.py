@@ -18,6 +18,7 @@ EXAMPLES = """\
 examples:
   boltseal inspect oci:sealed:v1
   boltseal inspect oci-archive:app.tar --json
+  boltseal inspect docker://registry.example/app:v1
 """
 _LAYER_PREFIXES = ("application/vnd.oci.image.layer.v1.", "application/vnd.oci.image.layer.")
 

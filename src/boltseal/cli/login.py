@@ -36,6 +36,10 @@ def run(args: argparse.Namespace, output: Output) -> int:
     """Try the credentials, and keep them where podman, skopeo and buildah find them."""
     from boltseal.transports.registry.login import login
 
+    if args.creds is not None:
+        raise UsageError(
+            "a login names its user with --username", hint="and its password with --password-stdin"
+        )
     user = args.username
     if user is None:
         if args.password_stdin or not sys.stdin.isatty():

@@ -77,8 +77,11 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            # what follows a colon may be a passphrase in a wrong place
-            message = re.sub(r":\S+", ":…", message) if "arguments:" in message else message
+            if message.startswith("unrecognized arguments:"):
+                # a value may be a password in a wrong place
+                words = message.partition(":")[2].split()
+                shown = [word if re.fullmatch(r"--?[A-Za-z-]+", word) else "…" for word in words]
+                message = f"unrecognized arguments: {' '.join(shown)}"
             raise UsageError(message, hint=f"see {self.prog} --help")
 
     parser = Parser(

@@ -32,7 +32,8 @@ def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> None:
     parser.add_argument(
         "source",
         metavar=name,
-        help="image to read: docker://HOST/NAME[:TAG], oci:PATH[:TAG], oci-archive:FILE[:TAG]",
+        help="image to read: docker://, oci:, oci-archive:, docker-archive:, dir:, docker-daemon: "
+        "or containers-storage:, then its place (FILE - is standard input)",
     )
 
 
@@ -41,7 +42,7 @@ def add_destination(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "destination",
         metavar="DST",
-        help="image to write: docker://HOST/NAME[:TAG], oci:PATH[:TAG], oci-archive:FILE[:TAG]",
+        help="image to write, named in the same way (FILE - is standard output)",
     )
 
 
@@ -72,7 +73,10 @@ def add_keys(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 def keep_stdout_free(args: argparse.Namespace, output: Output) -> None:
     """With an archive on standard output, everything else goes to standard error."""
-    if args.destination.partition(":")[2].partition(":")[0] == "-":
+    from boltseal.transports.archive_file import is_standard_output
+
+    transport, _, place = args.destination.partition(":")
+    if transport.endswith("-archive") and is_standard_output(place.partition(":")[0]):
         if output.as_json:
             raise UsageError("standard output cannot take both an archive and --json")
         output.use_stderr()

@@ -55,6 +55,11 @@ class Output:
             stream = sys.stderr if self._on_stderr else sys.stdout
             stream.write(_styled(printable(text), style, stream) + "\n")
 
+    def result(self, text: str) -> None:
+        """A line that a command is run for: printed with ``--quiet``, too."""
+        if not self.as_json:
+            sys.stdout.write(printable(text) + "\n")
+
     def table(self, rows: Sequence[Sequence[str]], *, indent: str = "  ") -> None:
         """Rows in aligned columns; the first is the heading."""
         if self.as_json or self.quiet:

@@ -31,6 +31,6 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
     found = tags(args.place, registry=access.one(args))
     for tag in found:
-        output.line(tag)
+        output.result(tag)
     output.document(lambda: {"repository": args.place, "tags": found})
     return 0

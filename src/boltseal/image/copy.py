@@ -48,7 +48,10 @@ def copy(
 
         def copy_referrers(meter: Meter) -> None:
             count = referrers.copy_all(session, meter)
-            session.journal.note(f"{count} referrers were copied along")
+            if count:
+                session.journal.note(f"{count} referrers were copied along")
+            else:
+                session.journal.note("there are no referrers to copy along")
 
         if all_referrers:
             session.before_commit = copy_referrers

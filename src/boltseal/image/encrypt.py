@@ -82,7 +82,8 @@ def encrypt(
         session.work(job.run, meter)
         if session.is_in_place and session.edits:
             session.journal.note(
-                "the layout also holds the image as it was before: do not hand it on as a whole"
+                "the image as it was before is still there, in the clear: "
+                "whoever can read this place finds it by its digest"
             )
         return session.finish(meter)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boltseal._io import strictjson
 from boltseal.errors import NotFoundError, UsageError, located
 from boltseal.image import tree
 from boltseal.image.arguments import as_platforms, as_reference
@@ -50,6 +51,7 @@ def manifest(
         descriptor = source.root().descriptor
         if not wanted and not config:
             raw = read_verified(source, descriptor, "the manifest", MAX_MANIFEST_BYTES)
+            strictjson.load_object(raw, "the manifest", max_bytes=MAX_MANIFEST_BYTES)
             return Document(raw, descriptor.media_type, str(descriptor.digest))
         node = tree.load(source, descriptor, wanted)
         if not config:
@@ -61,6 +63,7 @@ def manifest(
             )
         found = images[0].manifest.config
         raw = read_verified(source, found, "the config", MAX_CONFIG_BYTES)
+        strictjson.load_object(raw, "the config", max_bytes=MAX_CONFIG_BYTES)
         return Document(raw, found.media_type, str(found.digest))
 
 

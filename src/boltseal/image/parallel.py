@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from concurrent.futures import Future
+from copy import copy
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from boltseal._io.retry import persistently
-from boltseal.errors import TransientError
+from boltseal.errors import BoltsealError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LAYER_ATTEMPTS = 5  # tries of one layer whose connection broke in the middle
+_LOOK_SECONDS = 0.05  # between two looks at whether something failed
 _STOP_SECONDS = 3.0  # how long threads are waited for that were told to stop
 
 
@@ -41,7 +44,11 @@ class Once(Generic[T]):
             except BaseException as error:
                 future.set_exception(error)
                 raise
-        return future.result(), mine
+            return future.result(), True
+        try:
+            return future.result(), False
+        except BoltsealError as error:
+            raise copy(error) from None  # each place adds itself to its own
 
 
 def run(steps: Sequence[Callable[[], T]], jobs: int, meter: Meter) -> list[T]:
@@ -64,14 +71,17 @@ def run(steps: Sequence[Callable[[], T]], jobs: int, meter: Meter) -> list[T]:
     for thread in threads:
         thread.start()
     try:
-        for thread in threads:
-            thread.join()
+        while failed.error is None and any(thread.is_alive() for thread in threads):
+            for thread in threads:
+                thread.join(_LOOK_SECONDS)
     except BaseException as error:
         failed.set(error)
         raise
     finally:
+        # one that waits for a silent registry is not waited for: it can publish nothing any more
+        deadline = time.monotonic() + _STOP_SECONDS
         for thread in threads:
-            thread.join(_STOP_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
     if failed.error is not None:
         raise failed.error
     return [future.result() for future in futures]
@@ -114,8 +124,10 @@ def attempt_layer(make: Callable[[Callable[[int], None]], T], meter: Meter) -> T
         tally = meter.tally()
         try:
             return make(tally.tick)
-        except TransientError:
+        except TransientError as error:
             tally.undo()
+            if not error.exhausted:
+                meter.begin(f"{error.message}: trying again")
             raise
 
     return persistently(once, attempts=LAYER_ATTEMPTS)

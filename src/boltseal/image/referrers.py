@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from boltseal.errors import LimitExceededError, RegistryError, located
+from boltseal.errors import BoltsealError, LimitExceededError, located
 from boltseal.image import parallel, transfer, tree
 from boltseal.spec.limits import MAX_INDEX_DEPTH, MAX_MANIFESTS
 
@@ -79,7 +79,7 @@ def warn(session: Session) -> None:
     try:
         for subject in subjects(session.node)[:_MAX_ASKED]:
             found += session.source.referrers(subject)
-    except RegistryError as error:
+    except BoltsealError as error:
         session.journal.note(f"the source's referrers could not be listed: {error.message}")
         return
     if found:

@@ -104,8 +104,12 @@ class Session:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether source and destination are one layout."""
-        return self._from.transport == self._to.transport == "oci" and os.path.realpath(
+        """Whether source and destination are one layout or one repository."""
+        if self._from.transport != self._to.transport:
+            return False
+        if self._from.transport == "docker":
+            return self._from.location == self._to.location
+        return self._from.transport == "oci" and os.path.realpath(
             self._from.location
         ) == os.path.realpath(self._to.location)
 
@@ -132,7 +136,7 @@ class Session:
         """Copy a layer as it is; False for a foreign one that is not there."""
         meter.begin(f"copy layer {index} of {node.label}")
         there, mine = self._copied.get(
-            (layer.digest, layer.size, layer.media_type),
+            (layer.digest, layer.size, bool(layer.urls)),
             lambda: parallel.attempt_layer(
                 lambda tick: transfer.copy_blob(self.source, self.destination, layer, tick), meter
             ),

@@ -84,8 +84,14 @@ def parse_registry_reference(text: str) -> Reference:
     """``docker://HOST[:PORT]/NAME[:TAG][@DIGEST]``; ``latest`` without tag and digest."""
     transport, rest = split_transport(text)
     if not rest.startswith("//"):
-        raise UsageError(f"{text!r} lacks the slashes", hint=f"write {transport}://{rest}")
+        raise UsageError(
+            f"{text!r} lacks the slashes", hint=f"write {transport}://{rest.lstrip('/')}"
+        )
     name, at, pinned = rest[2:].partition("@")
+    if "/" not in name and ("." in name.partition(":")[0] or name.startswith(("localhost:", "["))):
+        raise UsageError(
+            f"{text!r} names a registry and no repository", hint="write docker://HOST[:PORT]/NAME"
+        )
     digest = None
     if at:
         try:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STANDARD = "-"  # standard input or output
+_INPUTS = (STANDARD, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+_OUTPUTS = (STANDARD, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _STEP = 1 << 20
 _MAX_SPOOL_BYTES = 1 << 42  # bytes read from a pipe
 
@@ -54,10 +56,14 @@ def fill_spool(source: int, what: str) -> int:
 
 def open_source(path: str) -> int:
     """A descriptor of a whole archive that can be read anywhere."""
-    if path == STANDARD:
+    if path in _INPUTS:
         if os.isatty(0):
             raise UsageError("an archive is to be read from standard input, which is a terminal")
-        return fill_spool(0, "standard input")
+        fd = fill_spool(0, "standard input")
+        if os.fstat(fd).st_size == 0:
+            os.close(fd)
+            raise NotFoundError("nothing came from standard input", hint="did what writes it fail?")
+        return fd
     if os.path.isdir(path):
         raise NotFoundError(f"{path} is a folder", hint=f"read a layout as oci:{path}")
     try:
@@ -77,6 +83,11 @@ def open_source(path: str) -> int:
         ) from None
 
 
+def is_standard_output(path: str) -> bool:
+    """Whether an archive of this name goes to standard output."""
+    return path in _OUTPUTS
+
+
 class Target(Protocol):
     """Where a new archive goes."""
 
@@ -94,7 +105,7 @@ class Target(Protocol):
 
 def target(path: str, is_replaceable: Callable[[int], bool]) -> Target:
     """A pipe, or a file; ``is_replaceable`` says whether an existing one may go."""
-    if path == STANDARD:
+    if is_standard_output(path):
         return PipeTarget(1, "standard output")
     with suppress(OSError):
         if stat.S_ISFIFO(os.stat(path).st_mode):

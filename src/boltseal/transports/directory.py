@@ -16,6 +16,7 @@ from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.transports.base import FileReader, Root
 from boltseal.transports.oci_layout import LayoutDestination, LayoutSource, read_small
+from boltseal.transports.staging import exists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,8 @@ class DirectoryDestination(LayoutDestination):
             for digest, raw in self._manifests.items():
                 if digest != root.digest:
                     name = f"{digest.hex}.manifest.json"
-                    undo.callback(_remove, name, self._fd)
+                    if not exists(name, self._fd):
+                        undo.callback(_remove, name, self._fd)
                     self._stage.publish_text(raw, name, self._fd)
                     kept.add(name)
             self._stage.publish_text(_VERSION, VERSION_FILE, self._fd)

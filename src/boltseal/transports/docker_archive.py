@@ -54,6 +54,7 @@ class DockerArchiveSource(ArchiveSource):
 
     _manifest: bytes | None = None
     _blobs: dict[Digest, tuple[int, int]]
+    _digests: dict[tuple[int, int], Digest]
 
     def _scan(self) -> dict[str, tuple[int, int]]:
         """Like an OCI archive, but for links between layers, which old archives have."""
@@ -63,6 +64,8 @@ class DockerArchiveSource(ArchiveSource):
         for member in tar.scan(self._fd):
             check_name(member.name)
             name = member.name.removeprefix("./")
+            if name in members or name in links:
+                raise MalformedError(f"the archive holds {name[:120]!r} twice")
             if member.kind == "file":
                 members[name] = (member.offset, member.size)
             elif member.kind == "link":
@@ -128,6 +131,7 @@ class DockerArchiveSource(ArchiveSource):
                 raise MalformedError(f"{MANIFEST_FILE} describes an image that is none")
             if len(layers) > MAX_LAYERS:
                 raise LimitExceededError(f"{len(layers)} layers, over the limit of {MAX_LAYERS}")
+            entry["RepoTags"] = tags or []
         return entries
 
     def _entries(self) -> list[Root]:
@@ -167,6 +171,7 @@ class DockerArchiveSource(ArchiveSource):
         if config is None:
             raise NotFoundError("the config is not in the archive")
         digest = Digest.of(config)
+        self._digests = {}
         self._blobs = {digest: self._members[entry["Config"]]}
         diff_ids = parse_config(config).diff_ids
         layers = []
@@ -186,13 +191,17 @@ class DockerArchiveSource(ArchiveSource):
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
+    def _digest_at(self, offset: int, size: int) -> Digest:
+        """Taken once, however many layers are one file."""
+        if (offset, size) not in self._digests:
+            reader = FileReader(self._fd, offset, size, borrowed=True)
+            self._digests[offset, size] = digest_of(reader, "sha256")
+        return self._digests[offset, size]
+
     def _layer(self, offset: int, size: int, diff_id: tuple[Digest, ...]) -> dict[str, Any]:
         """A plain layer's digest is its diff id, which is checked when it is read."""
         packed = os.pread(self._fd, 2, offset) == _GZIP
-        if packed or not diff_id:
-            digest = digest_of(FileReader(self._fd, offset, size, borrowed=True), "sha256")
-        else:
-            digest = diff_id[0]
+        digest = self._digest_at(offset, size) if packed or not diff_id else diff_id[0]
         self._blobs[digest] = (offset, size)
         media_type = f"{_LAYER}+gzip" if packed else _LAYER
         return {"mediaType": media_type, "digest": str(digest), "size": size}
@@ -220,12 +229,14 @@ class DockerArchiveDestination(ArchiveDestination):
     def put_manifest(self, raw: bytes, digest: Digest, media_type: str) -> None:
         if media_type in mediatypes.INDEX_TYPES:
             raise UnsupportedError(
-                "a Docker archive holds one platform", hint="choose it: --platform linux/amd64"
+                "docker and podman load one platform at a time",
+                hint="choose it: --platform linux/amd64",
             )
         layers = parse_manifest(raw, media_type).layers
         if any(mediatypes.is_encrypted(layer.media_type) for layer in layers):
             raise UnsupportedError(
-                "Docker cannot load encrypted layers", hint="write oci-archive: instead"
+                "neither docker nor podman can load encrypted layers",
+                hint="decrypt the image on the way, or write oci-archive: instead",
             )
         self._last = (raw, media_type)
         super().put_manifest(raw, digest, media_type)

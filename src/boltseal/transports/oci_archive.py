@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.reference import Reference
 
+_STEP = 1 << 20  # bytes written at a time
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7": "xz"}
 
 
@@ -195,7 +196,7 @@ class ArchiveDestination:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
             index = layout_index.with_entry(None, root, document, self._reference.tag, self._also)
             self.put_file(INDEX_FILE, index)
-            assert not any(self._holes.values()), "a blob was given up, and the image all the same"
+            self._fill_holes()
             files.write_all(self._target.fd, bytes(2 * tar.BLOCK), self._end)
             self._target.finish(self._end + 2 * tar.BLOCK)
 
@@ -203,10 +204,15 @@ class ArchiveDestination:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
             files.write_all(self._target.fd, data, offset)
 
-    def finished(self, start: int, size: int, digest: Digest) -> None:
-        """Name the blob whose content stands behind the header at ``start``."""
-        self.write_at(tar.header(blob_name(digest), size), start)
-        self._written[digest] = size
+    def finished(self, start: int, end: int, size: int, digest: Digest) -> None:
+        """Name the blob whose content stands behind the header at ``start``, unless it is there."""
+        with self._lock:
+            twice = digest in self._written
+            self._written[digest] = size
+        if twice:
+            self.dropped(start, end)
+        else:
+            self.write_at(tar.header(blob_name(digest), size), start)
 
     def dropped(self, start: int, end: int) -> None:
         """A blob was abandoned: its place waits for the next try, which has the same length."""
@@ -215,6 +221,15 @@ class ArchiveDestination:
                 self._end = start
             else:
                 self._holes.setdefault(end - start, []).append(start)
+
+    def _fill_holes(self) -> None:
+        """What was begun twice and is needed once leaves a place: a tar file cannot have any."""
+        places = [(start, length) for length, starts in self._holes.items() for start in starts]
+        for number, (start, length) in enumerate(places):
+            self.write_at(tar.header(f"padding/{number}", length - tar.BLOCK), start)
+            for at in range(start + tar.BLOCK, start + length, _STEP):
+                self.write_at(bytes(min(_STEP, start + length - at)), at)
+        self._holes.clear()
 
     def put_file(self, name: str, data: bytes) -> None:
         """A small file of the archive that is not a blob."""
@@ -245,7 +260,10 @@ class _ArchiveBlob:
         if self._count != self._size:
             raise SizeMismatchError(f"a blob has {self._count} bytes, {self._size} were announced")
         self._open = False
-        self._archive.finished(self._start, self._size, digest)
+        end = self._data + tar.padded(self._size)
+        # the place may have been another blob's before
+        self._archive.write_at(bytes(end - self._data - self._size), self._data + self._size)
+        self._archive.finished(self._start, end, self._size, digest)
 
     def abort(self) -> None:
         if self._open:

@@ -35,9 +35,10 @@ def parse_reference(text: str) -> Reference:
     """Raises UsageError for a transport that there is not."""
     transport, _ = split_transport(text)
     if transport not in _KNOWN:
-        raise UsageError(
-            f"{transport!r} is not a transport", hint=f"use one of {', '.join(_KNOWN)}"
-        )
+        hint = f"use one of {', '.join(_KNOWN)}"
+        if transport in ("http", "https"):
+            hint = "write docker://HOST/NAME[:TAG]"
+        raise UsageError(f"{transport!r} is not a transport", hint=hint)
     if transport == REGISTRY:
         return parse_registry_reference(text)
     return parse_path_reference(text)

@@ -120,7 +120,7 @@ class Staging:
         """
         for digest, name in list(self._ready.items()):
             if digest.algorithm == algorithm:
-                if not _exists(digest.hex, folder):
+                if not exists(digest.hex, folder):
                     yield digest.hex
                 os.rename(name, digest.hex, src_dir_fd=self._fd, dst_dir_fd=folder)
                 del self._ready[digest]
@@ -160,7 +160,8 @@ def digest_of(reader: FileReader, algorithm: str) -> Digest:
     return Digest.finish(hasher)
 
 
-def _exists(name: str, folder: int) -> bool:
+def exists(name: str, folder: int) -> bool:
+    """Whether there is anything of this name, a broken link too."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -15,9 +15,9 @@ from urllib.parse import urlencode, urlsplit
 
 from boltseal._io import strictjson
 from boltseal._io.retry import persistently
-from boltseal.errors import MalformedError, RegistryError
+from boltseal.errors import MalformedError, RegistryError, StorageError, TransientError
 from boltseal.transports.registry import credentials as keeping
-from boltseal.transports.registry.hosts import is_loopback
+from boltseal.transports.registry.hosts import is_loopback, without_port
 from boltseal.transports.registry.http import Origin, shown
 from boltseal.transports.registry.retry import TRANSIENT, transient_answer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _CLIENT = "boltseal"
 _MAX_CHALLENGE = 8192  # characters of a WWW-Authenticate header
+_TOKEN_ATTEMPTS = 4
 _MAX_ANSWER = 1 << 20  # bytes of a token server's answer
 _MAX_TOKEN = 64 * 1024  # characters of a token
 _DEFAULT_LIFE = 60  # seconds, where the token server does not say
@@ -95,6 +96,8 @@ class Authenticator:
             if challenge.scheme == "basic":
                 return None if found is None else found.basic
             if found is not None and found.registry_token:
+                if not _TOKEN.fullmatch(found.registry_token):
+                    raise StorageError(f"the token for {self._host} in the auth file is not valid")
                 return f"Bearer {found.registry_token}"
             token, end = self._tokens.get(scopes, ("", 0.0))
             if time.monotonic() > end - _MARGIN:
@@ -124,7 +127,12 @@ class Authenticator:
         self._check_realm(realm)
         service = challenge.parameters.get("service", "")
         begun = time.monotonic()
-        response = persistently(lambda: self._ask(realm, service, found, scopes))
+        try:
+            response = persistently(
+                lambda: self._ask(realm, service, found, scopes), attempts=_TOKEN_ATTEMPTS
+            )
+        except TransientError as error:  # tried often enough: whoever asked shall not try again
+            raise RegistryError(error.message, status=error.status) from None
         try:
             if response.status != 200:
                 raise self._refused(response, found)
@@ -164,7 +172,8 @@ class Authenticator:
         if not realm:
             raise RegistryError(f"{self._host} names no place to get a token from")
         origin = Origin.of(realm)
-        if origin.scheme != "https" and self._verify and not is_loopback(origin.host):
+        local = is_loopback(origin.host) and is_loopback(without_port(self._host))
+        if origin.scheme != "https" and self._verify and not local:
             raise RegistryError(
                 f"{self._host} wants credentials sent to {shown(realm)} without TLS",
                 hint="allow it with --tls-verify=false, if you must",

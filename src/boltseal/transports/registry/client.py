@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from boltseal._io import strictjson
 from boltseal._io.retry import ATTEMPTS, persistently
 from boltseal.errors import IntegrityError, NotFoundError, RegistryError, TransientError
 from boltseal.transports.registry.auth import Authenticator
 from boltseal.transports.registry.hosts import api_host, is_loopback, without_port
-from boltseal.transports.registry.http import Origin, PlainHttpError
+from boltseal.transports.registry.http import Origin, PlainHttpError, joined
 from boltseal.transports.registry.retry import TRANSIENT, transient_answer
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ class Repository:
         response = self._followed(request)
         if response.status != 401:
             return response
+        if Origin.of(response.url) != self._origin:
+            return response  # a stranger behind a redirect has no say in where credentials go
         # The token may have ended, or it is the first request of this scope.
         known = self._auth.take_challenge(response.headers)
         self._auth.forget(self._scopes)
@@ -146,18 +147,16 @@ class Repository:
             )
             if response.status not in _REDIRECTS or request.body is not None:
                 return response
-            target = urljoin(url, response.headers.get("location", ""))
             response.finish()
-            origin = Origin.of(target)
-            if Origin.of(url).scheme == "https" and origin.scheme != "https":
-                raise RegistryError(f"{self.host} redirects {request.what} to a place without TLS")
-            url = target
+            url = joined(url, response.headers.get("location", ""))
         raise RegistryError(
             f"{self.host} redirects {request.what} more often than the limit of {_MAX_REDIRECTS}"
         )
 
     def _headers(self, request: Request, url: str) -> dict[str, str]:
         headers = dict(request.headers)
+        if self._origin.scheme == "https" and Origin.of(url).scheme != "https":
+            raise RegistryError(f"{self.host} sends {request.what} to a place without TLS")
         if Origin.of(url) == self._origin:
             authorization = self._auth.header(self.name, self._scopes)
             if authorization is not None:
@@ -172,7 +171,7 @@ class Repository:
         if status == 404:
             return NotFoundError(f"{what} is not in {self.label}")
         if status in (401, 403):
-            hint = None
+            hint = "the credentials are wrong, or do not allow this"
             if not self._auth.has_credentials(self.name):
                 hint = f"log in: boltseal login {self.host}"
             return RegistryError(

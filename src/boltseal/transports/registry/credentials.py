@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import strictjson
-from boltseal._io.files import read_user_file, replace_private_file
+from boltseal._io.files import folder_of, read_user_file, replace_private_file
 from boltseal.errors import (
     BoltsealError,
     MalformedError,
@@ -77,6 +77,11 @@ def find(options: RegistryOptions, host: str, repository: str = "") -> Credentia
 def store(options: RegistryOptions, host: str, credentials: Credentials) -> str:
     """Keep credentials where the other tools find them; says where. Raises StorageError."""
     path = _write_path(options)
+    with folder_of(path):
+        return _store(path, host, credentials)
+
+
+def _store(path: str, host: str, credentials: Credentials) -> str:
     document = _load_or_empty(path)
     helper = _helper_for(document, host)
     if helper is not None:
@@ -94,21 +99,26 @@ def remove(options: RegistryOptions, host: str) -> list[str]:
     """Forget a registry's credentials; says where they were."""
     places: list[str] = []
     for path in dict.fromkeys([_write_path(options), *_read_order(options)]):
-        try:
-            document = _load(path)
-        except NotFoundError:
-            continue
-        helper = _helper_for(document, host)
-        if helper is not None:
-            _run_helper(helper, "erase", host)
-            places.append(f"the credential helper {helper}")
-        auths = _object(document, "auths")
-        names = [name for name in _names(host) if name in auths]
-        if names:
-            for name in names:
-                del auths[name]
-            _save(path, {**document, "auths": auths})
-            places.append(path)
+        if os.path.exists(path):
+            with folder_of(path):
+                places += _remove(path, host)
+    return places
+
+
+def _remove(path: str, host: str) -> list[str]:
+    places: list[str] = []
+    document = _load(path)
+    helper = _helper_for(document, host)
+    if helper is not None:
+        _run_helper(helper, "erase", host)
+        places.append(f"the credential helper {helper}")
+    auths = _object(document, "auths")
+    names = [name for name in _names(host) if name in auths]
+    if names:
+        for name in names:
+            del auths[name]
+        _save(path, {**document, "auths": auths})
+        places.append(path)
     return places
 
 

@@ -6,15 +6,16 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from boltseal._io.retry import ATTEMPTS, pause
+from boltseal._io.retry import ATTEMPTS, MAX_ASKED_SECONDS, pause
 from boltseal.errors import SizeMismatchError, TransientError
+from boltseal.transports.registry.http import whole_number
 
 if TYPE_CHECKING:
     from boltseal.spec.descriptor import Descriptor
     from boltseal.transports.registry.client import Repository
     from boltseal.transports.registry.http import Response
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)")
 _MAX_BREAKS = 100  # of one blob, however far it gets in between
 _SKIP_BYTES = 1 << 20
 
@@ -40,7 +41,9 @@ class RegistryReader:
                 self.close()
                 self._failures += 1
                 self._breaks += 1
-                if self._failures >= ATTEMPTS or self._breaks > _MAX_BREAKS:
+                asked_too_much = (error.wait or 0) > MAX_ASKED_SECONDS
+                if self._failures >= ATTEMPTS or self._breaks > _MAX_BREAKS or asked_too_much:
+                    error.exhausted = True
                     raise
                 time.sleep(pause(self._failures, error.wait))
 
@@ -93,10 +96,10 @@ class RegistryReader:
         return response
 
     def _check_length(self, response: Response, expected: int) -> None:
-        stated = response.headers.get("content-length", "")
-        if stated.isascii() and stated.isdigit() and int(stated[:19]) != expected:
+        stated = whole_number(response.headers.get("content-length", ""))
+        if stated is not None and stated != expected:
             raise SizeMismatchError(
-                f"the registry announces {stated[:19]} bytes of blob {self._descriptor.digest}, "
+                f"the registry announces {stated} bytes of blob {self._descriptor.digest}, "
                 f"{expected} are due by its descriptor"
             )
 

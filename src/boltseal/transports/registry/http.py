@@ -5,18 +5,21 @@ Redirects, credentials and retries are for the layers above.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
 from urllib3.exceptions import (
     HTTPError,
     InsecureRequestWarning,
+    LocationParseError,
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
@@ -26,9 +29,11 @@ from urllib3.exceptions import (
 from urllib3.exceptions import (
     TimeoutError as UrllibTimeoutError,
 )
+from urllib3.util import parse_url
 
 from boltseal.errors import RegistryError, TransientError
 from boltseal.transports.registry import tls
+from boltseal.transports.registry.hosts import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,11 +43,28 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 20.0
 STALL_SECONDS = 75.0  # a connection on which nothing moves for so long is given up
 _BLOCK = 1 << 20  # bytes handed to the socket at a time
+ANSWER_SECONDS = 300.0  # for an answer that is no blob, however slowly it comes
+_DRAINED = 4096  # bytes of an answer that are read for the sake of its connection
+_MAX_DIGITS = 19
+_SAFE_URL = re.compile(r"[!-\[\]-~]{1,8192}")  # printable ASCII without a backslash
 _POOLED = 16  # connections kept to one host
 
 
-class PlainHttpError(Exception):
+class PlainHttpError(RegistryError):
     """TLS was spoken to a server that does not speak it."""
+
+
+def joined(base: str, target: str) -> str:
+    """A URL that may be relative to another; raises RegistryError for nonsense."""
+    try:
+        return urljoin(base, target)
+    except ValueError:
+        raise RegistryError("the registry sent a location that is no HTTP URL") from None
+
+
+def whole_number(text: str) -> int | None:
+    """A number of an answer's header, None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +78,15 @@ class Origin:
     @classmethod
     def of(cls, url: str) -> Origin:
         """Raises RegistryError for anything but an http or https URL."""
+        # the parser of the library that connects: two that differ could be played off
         try:
-            parts = urlsplit(url)
-            scheme, host, port = parts.scheme, parts.hostname, parts.port
-        except ValueError:
-            scheme, host, port = "", None, None
-        if scheme not in ("http", "https") or not host:
+            parts = parse_url(url) if _SAFE_URL.fullmatch(url) else None
+        except (LocationParseError, ValueError):
+            parts = None
+        if parts is None or parts.scheme not in ("http", "https") or not parts.host or parts.auth:
             raise RegistryError("the registry sent a location that is no HTTP URL")
-        return cls(scheme, host, port or (443 if scheme == "https" else 80))
+        standard = 443 if parts.scheme == "https" else 80
+        return cls(parts.scheme, parts.host.strip("[]"), parts.port or standard)
 
     @property
     def netloc(self) -> str:
@@ -100,17 +123,30 @@ class Response:
         """The whole body, cut off after ``max_bytes`` + 1."""
         parts: list[bytes] = []
         left = max_bytes + 1
+        deadline = time.monotonic() + ANSWER_SECONDS
         with _errors(self.url):
-            while left > 0 and (part := self._raw.read(min(left, _BLOCK), decode_content=False)):
+            while left > 0 and (part := self._raw.read1(min(left, _BLOCK))):
                 parts.append(part)
                 left -= len(part)
+                if time.monotonic() > deadline:
+                    raise TransientError(
+                        f"an answer took over {ANSWER_SECONDS:.0f} seconds: {shown(self.url)}"
+                    )
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Give the connection back for the next request, when little is left to read."""
+        """Let the connection serve the next request, when this answer has been read to its end.
+
+        Whatever is left unread would pass for the next answer: then the connection is closed.
+        """
+        left = _DRAINED
         try:
-            self._raw.read(4096, decode_content=False)
-            self._raw.release_conn()
+            stated = whole_number(self.headers.get("content-length", ""))
+            if stated is None or stated <= left:
+                while left > 0 and (part := self._raw.read1(left)):
+                    left -= len(part)
+                if left > 0:
+                    return  # the library has put the connection back at the end of the body
         except (HTTPError, OSError):
             pass
         self._raw.close()
@@ -187,7 +223,10 @@ class HttpClient:
 
     def _proxy(self, origin: Origin) -> str | None:
         proxies = dict(self._options.proxies)
-        if not proxies or proxy_bypass_environment(f"{origin.host}:{origin.port}", proxies):
+        # what stays on this machine may be plain, and nobody else shall see it
+        if not proxies or is_loopback(origin.host):
+            return None
+        if proxy_bypass_environment(f"{origin.host}:{origin.port}", proxies):
             return None
         return proxies.get(origin.scheme) or proxies.get("all")
 
@@ -215,7 +254,7 @@ def _translated(error: BaseException, host: str) -> Exception:
         )
     if isinstance(cause, ssl.SSLError):
         if cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-            return PlainHttpError()
+            return PlainHttpError(f"{host} does not speak TLS")
         return TransientError(f"TLS with {host} failed: {cause.reason or 'connection broken'}")
     if isinstance(error, (SSLError, LocationValueError)):
         return RegistryError(f"{host} cannot be reached by TLS")
@@ -225,7 +264,9 @@ def _translated(error: BaseException, host: str) -> Exception:
 def _reason(error: BaseException, cause: BaseException) -> str:
     if isinstance(error, NameResolutionError) or isinstance(cause, socket.gaierror):
         return "the name is not known:"
-    if isinstance(error, NewConnectionError) or isinstance(cause, ConnectionRefusedError):
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused: there is no connection to"
+    if isinstance(error, NewConnectionError):
         return "there is no connection to"
     if isinstance(error, UrllibTimeoutError) or isinstance(cause, TimeoutError):
         return f"nothing came for {STALL_SECONDS:.0f} seconds from"

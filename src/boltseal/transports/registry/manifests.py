@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 from boltseal._io import strictjson
 from boltseal.errors import (
@@ -24,6 +24,7 @@ from boltseal.spec import mediatypes
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_MANIFEST_BYTES, MAX_MANIFESTS
 from boltseal.spec.manifest import parse_index
+from boltseal.transports.registry.http import Origin, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ ACCEPT = ", ".join(
 )
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _MAX_PAGES = 1_000  # of a listing
-_MAX_TAGS = 1_000_000
+_MAX_TAGS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,14 @@ def delete(repository: Repository, reference: str | Digest) -> bool:
 
 def tags(repository: Repository) -> Iterator[str]:
     """Every tag, page by page."""
-    for document in _pages(repository, repository.url("tags/list?n=1000"), "its tags"):
+    count = 0
+    for document in _pages(repository, repository.url("tags/list?n=1000"), "the list of tags"):
         found = document.get("tags") or []
         if not isinstance(found, list) or not all(isinstance(tag, str) for tag in found):
             raise MalformedError("the registry's list of tags is not a list of strings")
+        count += len(found)
+        if count > _MAX_TAGS:
+            raise LimitExceededError(f"there are more than the limit of {_MAX_TAGS} tags")
         yield from found
 
 
@@ -235,8 +240,8 @@ def _pages(repository: Repository, url: str, what: str) -> Iterator[dict[str, An
         link = response.headers.get("link", "")
         if 'rel="next"' not in link.replace("rel=next", 'rel="next"'):
             return
-        target = urljoin(url, link.partition("<")[2].partition(">")[0])
-        if urlsplit(target)[:2] != urlsplit(url)[:2]:
+        target = joined(url, link.partition("<")[2].partition(">")[0])
+        if Origin.of(target) != Origin.of(url):
             raise RegistryError(f"{repository.host} continues {what} on another host")
         url = target
     raise LimitExceededError(f"{what} have more than the limit of {_MAX_PAGES} pages")

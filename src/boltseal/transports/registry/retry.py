@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from boltseal.transports.registry.http import Response
 
+_MAX_SECONDS = 1e6  # what a header can mean at the most
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -20,10 +21,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of a ``Retry-After`` header, which holds a number or a date (RFC 9110 10.2.3)."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value[:9])
+        return min(float(value[:9]), _MAX_SECONDS)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-        return max(0.0, moment.timestamp() - time.time())
+        return min(max(0.0, moment.timestamp() - time.time()), _MAX_SECONDS)
     except (TypeError, ValueError, OverflowError):
         return None
 

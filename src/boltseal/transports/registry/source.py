@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from boltseal.errors import BoltsealError, RegistryError
@@ -45,9 +46,13 @@ class RegistrySource:
     def root(self) -> Root:
         wanted = self._reference.digest or self._reference.tag or ""
         places = routes.load(self._options).sources(self._reference)
+        primary = places[-1].host if places else ""
         for number, route in enumerate(places, 1):
+            options = self._options
+            if route.host != primary:  # credentials on the command line are not for mirrors
+                options = replace(options, credentials=None)
             try:
-                repository = connect(self._http, self._options, route, "pull")
+                repository = connect(self._http, options, route, "pull")
                 self._root = manifests.get(repository, wanted)
             except BoltsealError:
                 if number == len(places):

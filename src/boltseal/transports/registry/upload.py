@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from boltseal.errors import (
     BoltsealError,
@@ -20,6 +20,7 @@ from boltseal.errors import (
     SizeMismatchError,
     TransientError,
 )
+from boltseal.transports.registry.http import joined, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,15 +106,15 @@ class RegistryUploads:
             expect=(202,),
         )
         response.finish()
-        least = response.headers.get("oci-chunk-min-length", "")
-        return self.location(response.headers, url), int(least[:12]) if least.isdigit() else 0
+        least = whole_number(response.headers.get("oci-chunk-min-length", ""))
+        return self.location(response.headers, url), least or 0
 
     def location(self, headers: Mapping[str, str], url: str) -> str:
         """Where an upload goes on (relative or absolute, with a query that is kept)."""
         value = headers.get("location")
         if not value:
             raise RegistryError(f"{self.repository.host} does not say where to upload to")
-        return urljoin(url, value)
+        return joined(url, value)
 
     def finish(self, location: str, digest: Digest, body: bytes = b"") -> None:
         """Name the blob; a name that the registry took without our hearing of it is found."""
@@ -143,12 +144,19 @@ class RegistryUploads:
         except NotFoundError:
             return False
         response.finish()
-        stated = response.headers.get("content-length", "")
-        return size is None or not stated.isdigit() or int(stated) == size
+        stated = whole_number(response.headers.get("content-length", ""))
+        return size is None or stated is None or stated == size
 
     def cancel(self, location: str) -> None:
         """Tell the registry that nothing will come; it may as well find out by itself."""
         with suppress(BoltsealError):
+            # some want to be told how much they have got ("Pushing a blob in chunks")
+            status = self.repository.send(
+                "GET", location, "an upload", expect=range(100, 600), attempts=1
+            )
+            status.finish()
+            if status.status == 204 and "location" in status.headers:
+                location = self.location(status.headers, location)
             self.repository.send(
                 "DELETE", location, "an upload", expect=range(100, 600), attempts=1
             ).finish()
@@ -166,7 +174,8 @@ def mount(repository: Repository, other: str, blob: Descriptor) -> bool:
         expect=(201, 202, 400, 401, 403, 404, 405),
     )
     response.finish()
-    if response.status == 202:  # not mounted; a session was opened that nobody needs
+    if response.status == 202 and "location" in response.headers:
+        # not mounted: a session was opened that nobody needs
         uploads = RegistryUploads(repository)
         uploads.cancel(uploads.location(response.headers, response.url))
     return response.status == 201
@@ -269,5 +278,5 @@ class StreamedUpload:
             raise TransientError(f"{repository.host} answered before everything was sent")
         self._location = uploads.location(response.headers, self._location)
         stored = response.headers.get("range", "").removeprefix("bytes=").partition("-")[2]
-        if stored.isdigit() and int(stored) != start + count - 1:
+        if whole_number(stored) not in (None, start + count - 1):
             raise TransientError(f"{repository.host} has not kept all that was sent")
