@@ -15,11 +15,13 @@ from support import layouts
 from support.cli import Run, boltseal, command
 from support.images import MANIFEST, TAR, Layout, add_manifest, tar_bytes
 from support.proxy import Fault, Proxy, proxied
-from support.registry import Registry, running
+from support.registry import PASSWORD, USER, Registry, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.registry import Authority, TokenServer
 
 BLOBS = r"/blobs/sha256:"
 UPLOAD = r"/blobs/uploads/[0-9a-f-]+"
@@ -221,6 +223,47 @@ def test_a_blob_that_is_too_large_for_one_request(
     decrypted(target, tmp_path / "o", keys, source)
 
 
+def test_a_token_that_ends_in_the_middle_of_a_push(
+    tmp_path: Path,
+    keys: Path,
+    proxy: Proxy,
+    source: Layout,
+    authority: Authority,
+    tokens: TokenServer,
+    request: Any,
+) -> None:
+    """It is refused for a layer's bytes, then for a blob's name, then for the manifest."""
+    wanted = {"WWW-Authenticate": f'Bearer realm="{tokens.url}",service="registry"'}
+    proxy.faults = [
+        Fault(method, path, status=401, headers=wanted, skip=skip)
+        for method, path, skip in (
+            ("GET", "/v2/$", 0),
+            ("PATCH", UPLOAD, 1),
+            ("PUT", UPLOAD, 1),
+            ("PUT", "/manifests/", 0),
+        )
+    ]
+    tokens.given.clear()
+    target = proxy.reference(name_of(request))
+    access = ("--creds", f"{USER}:{PASSWORD}", "--cert-dir", str(authority.trusted()))
+    run = encrypt(source, target, keys, *access)
+    assert run.code == 0, run.err
+    assert all(fault.met > fault.skip for fault in proxy.faults)
+    assert len(tokens.given) >= 4, "one at first, and a new one for each refusal"
+    proxy.faults = []
+    decrypted(target, tmp_path / "o", keys, source)
+
+
+def test_an_upload_that_is_answered_too_early(proxy: Proxy, source: Layout, request: Any) -> None:
+    """The registry says thank you before it has anything, and hangs up: nobody waits for ever."""
+    proxy.faults = [
+        Fault("PATCH", UPLOAD, early=True, status=202, headers={"Location": "/x"}, times=99)
+    ]
+    run = boltseal("copy", source.reference(), proxy.reference(name_of(request)), "--jobs", "1")
+    assert run.code == 1
+    one_line(run)
+
+
 def test_an_answer_that_was_lost(proxy: Proxy, source: Layout, request: Any) -> None:
     """The registry has named the blob, and we did not hear of it."""
     proxy.faults = [
@@ -294,8 +337,6 @@ def test_credentials_stay_with_the_registry(
     tmp_path: Path, basic: Registry, plain: Registry, source: Layout, authority: Any
 ) -> None:
     """A redirect to another host is followed without them."""
-    from support.registry import PASSWORD, USER
-
     assert boltseal("copy", source.reference(), plain.reference("elsewhere:v1")).code == 0
     layer = source.json(source.root()["digest"])["layers"][0]["digest"]
     with proxied(plain) as other, proxied(plain) as first:

@@ -35,6 +35,7 @@ class Fault:
     cut_response: float | None = None  # reset after this share of the answer's body
     change: Callable[[bytes], bytes] | None = None  # other bytes under the same headers
     length: Callable[[int], int] | None = None  # another Content-Length
+    early: bool = False  # answer before the request's body is read, and hang up
     endless: bool = False  # an answer without end
     stall: float = 0  # seconds in the middle of the answer's body
     stall_request: float = 0  # seconds in the middle of the request's body
@@ -125,6 +126,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _forward(self, fault: Fault, seen: Seen) -> None:
         length = int(self.headers.get("Content-Length", 0))
+        if fault.status is not None and fault.early:
+            self._answer(fault.status, {**fault.headers, "Content-Length": "0"})
+            self.wfile.flush()
+            self.close_connection = True
+            return
         if fault.status is not None:
             self._drain(length, seen)
             seen.status = fault.status
