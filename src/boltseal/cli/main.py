@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from boltseal.cli.options import join_dash_values
 
     signals.catch()
+    if arguments is None:
+        signals.hide_dropped()
     arguments = join_dash_values(given)
     # Only the command that is used is imported: start-up is what a node pays for every layer.
     arguments[:1] = [ALIASES.get(one, one) for one in arguments[:1]]

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from boltseal.cli import signals
 from boltseal.cli.output import printable, size
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Bar:
         return self
 
     def __call__(self, event: Progress) -> None:
+        signals.check()
         if not self._wanted:
             return
         if self._bar is None:

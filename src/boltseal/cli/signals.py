@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any, NoReturn
 
 _CAUGHT = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU)
@@ -31,6 +32,26 @@ def catch() -> None:
 def received() -> int | None:
     """The first signal that came; what fails after it fails because of it."""
     return _RECEIVED[0] if _RECEIVED else None
+
+
+def check() -> None:
+    """Stop now, if a signal came at a moment at which an exception is dropped.
+
+    The interpreter does that with one that is raised while it tidies up after an object.
+    """
+    if _RECEIVED:
+        raise KeyboardInterrupt if _RECEIVED[0] == signal.SIGINT else TerminatedError(_RECEIVED[0])
+
+
+def hide_dropped() -> None:
+    """Such a dropped exception is not for the user's eyes."""
+    shown = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if not issubclass(dropped.exc_type, (KeyboardInterrupt, TerminatedError)):
+            shown(dropped)
+
+    sys.unraisablehook = hook
 
 
 def _interrupted(number: int, frame: Any) -> NoReturn:
