@@ -264,6 +264,17 @@ def test_an_upload_that_is_answered_too_early(proxy: Proxy, source: Layout, requ
     one_line(run)
 
 
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_a_session_that_the_registry_forgot(
+    tmp_path: Path, keys: Path, proxy: Proxy, source: Layout, method: str, request: Any
+) -> None:
+    proxy.faults = [Fault(method, UPLOAD, status=404, times=2)]
+    target = proxy.reference(name_of(request))
+    run = encrypt(source, target, keys)
+    assert run.code == 0, run.err
+    decrypted(target, tmp_path / "o", keys, source)
+
+
 def test_an_answer_that_was_lost(proxy: Proxy, source: Layout, request: Any) -> None:
     """The registry has named the blob, and we did not hear of it."""
     proxy.faults = [

@@ -126,10 +126,12 @@ class RegistryUploads:
             response = repository.send(
                 "PUT", url, f"blob {digest.short}", headers=headers, body=body, expect=(201, 204)
             )
-        except (NotFoundError, TransientError):
-            if not self.exists(digest):
-                raise
-            return
+        except (NotFoundError, TransientError) as error:
+            if self.exists(digest):
+                return
+            if isinstance(error, NotFoundError):
+                raise self.forgotten() from None
+            raise
         response.finish()
         stated = response.headers.get("docker-content-digest")
         if stated is not None and stated != str(digest):
@@ -146,6 +148,10 @@ class RegistryUploads:
         response.finish()
         stated = whole_number(response.headers.get("content-length", ""))
         return size is None or stated is None or stated == size
+
+    def forgotten(self) -> TransientError:
+        """A session that the registry lost, as it may when it is started again."""
+        return TransientError(f"{self.repository.host} has forgotten an upload")
 
     def cancel(self, location: str) -> None:
         """Tell the registry that nothing will come; it may as well find out by itself."""
@@ -266,9 +272,11 @@ class StreamedUpload:
             "an upload",
             headers=headers,
             body=self._feed.take(count),
-            expect=(202, 204, 413),
+            expect=(202, 204, 404, 413),
         )
         response.finish()
+        if response.status == 404:
+            raise uploads.forgotten()
         if response.status == 413:
             if uploads.piece is not None:
                 raise RegistryError(f"{repository.host} takes no request of {count} bytes")
