@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
 # What differs from run to run: digests and thumbprints; and sizes, with the zlib that compressed.
 _MASKS = (
     (re.compile(r"sha256:[0-9a-f]+"), "sha256:…"),
-    (re.compile(r"\b[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"), "THUMBPRINT"),
+    (re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"), "THUMBPRINT"),
     (re.compile(r"\b[0-9.]+ [KM]?i?B\b"), "SIZE"),
     (re.compile(r" {2,}"), "  "),
 )
