@@ -209,6 +209,15 @@ def directory_lock(fd: int) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
+def try_lock(fd: int) -> bool:
+    """Take the lock of an open folder if nobody has it; it goes with the descriptor."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def umask_mode(mode: int = 0o666) -> int:
     """``mode`` as the user's umask leaves it; the umask is read without changing it."""
     try:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from boltseal.spec.reference import Reference
 
 TEMPORARY = ".boltseal-"
+_ENTER_ATTEMPTS = 100  # tries to find the folder still there after it was made
 
 
 class LayoutSource:
@@ -137,27 +138,42 @@ class LayoutDestination:
         path = self._reference.location
         with files.storage_errors(f"preparing the layout {path}"):
             try:
-                self._created = not os.path.lexists(path)
-                os.mkdir(path)
-            except FileExistsError:
-                self._created = False
-            except FileNotFoundError:
-                raise NotFoundError(
-                    f"the folder that {path} should be made in does not exist"
-                ) from None
-            try:
-                self._fd = files.open_directory(path, follow=True)
-                self._check_target()
-                with files.directory_lock(self._fd):
-                    files.sweep_temporaries(TEMPORARY, self._fd)
-                    self._staging = Staging(self._fd, TEMPORARY)
-                    self._staging.open()
+                for _ in range(_ENTER_ATTEMPTS):
+                    if self._enter(path):
+                        return self
             except NotADirectoryError:
                 raise NotFoundError(f"{path} is a file, not a folder") from None
             except BaseException:
                 self._close()
                 raise
-        return self
+        raise NotFoundError(f"{path} is not there, nor can it be made")
+
+    def _enter(self, path: str) -> bool:
+        """False when another writer took the folder away again that it had made and not used."""
+        try:
+            self._created = not os.path.lexists(path)
+            os.mkdir(path)
+        except FileExistsError:
+            self._created = False
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"the folder that {path} should be made in does not exist"
+            ) from None
+        try:
+            self._fd = files.open_directory(path, follow=True)
+        except FileNotFoundError:
+            return False
+        with files.directory_lock(self._fd):
+            gone = os.fstat(self._fd).st_nlink == 0
+            if not gone:
+                self._check_target()
+                files.sweep_temporaries(TEMPORARY, self._fd)
+                self._staging = Staging(self._fd, TEMPORARY)
+                self._staging.open()
+        if gone:
+            os.close(self._fd)
+            self._fd = -1
+        return not gone
 
     def __exit__(self, *details: object) -> None:
         self._close()
@@ -252,12 +268,14 @@ class LayoutDestination:
         if self._staging is not None:
             self._staging.close()
             self._staging = None
+        if self._created:
+            with suppress(OSError):
+                # not while another writer is about to use it
+                if self._fd < 0 or files.try_lock(self._fd):
+                    os.rmdir(self._reference.location)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        if self._created:
-            with suppress(OSError):
-                os.rmdir(self._reference.location)
 
 
 def _is_ours(name: str) -> bool:
