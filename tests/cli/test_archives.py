@@ -143,3 +143,37 @@ def test_archives_through_standard_input_and_output(tmp_path: Path, keys: Path) 
     )
     assert third.returncode != 0
     assert third.stdout == b""
+
+
+def test_json_is_one_document(tmp_path: Path, keys: Path) -> None:
+    source, enc = simple_image(tmp_path / "src"), f"oci:{tmp_path}/enc:v1"
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    done = json.loads(ok("encrypt", source.reference(), enc, *who, "--json").out)
+    assert done["digest"] == opened(tmp_path / "enc").root()["digest"]
+    assert [layer["action"] for layer in done["layers"]] == ["encrypted", "encrypted"]
+    shown = json.loads(ok("inspect", enc, "--json").out)
+    (manifest,) = shown["manifests"]
+    assert manifest["platform"] == "linux/amd64"
+    for layer in manifest["layers"]:
+        assert layer["encrypted"] is True
+        assert layer["cipher"] == "AES_256_CTR_HMAC_SHA256"
+        (key,) = layer["keys"]
+        assert key["algorithm"] == "ECDH-ES+A256KW"
+    run = boltseal("decrypt", enc, f"oci:{tmp_path}/no:v1", "-k", f"{keys}/other.pem", "--json")
+    error = json.loads(run.out)["error"]
+    assert run.code == error["exit_code"] == 3
+    assert error["type"] == "NoMatchingKeyError"
+    assert error["where"] == [enc, "linux/amd64", "layer 0"]
+    assert len(error["causes"]) == 1
+
+
+def test_quiet_prints_errors_only(tmp_path: Path, keys: Path) -> None:
+    source, enc = simple_image(tmp_path / "src"), f"oci:{tmp_path}/enc:v1"
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    run = ok("encrypt", source.reference(), enc, *who, "--quiet")
+    assert (run.out, run.err) == ("", "")
+    run = ok("encrypt", enc, f"oci:{tmp_path}/again:v1", *who, "-q")
+    assert (run.out, run.err) == ("", "")
+    run = boltseal("decrypt", enc, f"oci:{tmp_path}/no:v1", "-k", f"{keys}/other.pem", "-q")
+    assert run.out == ""
+    assert run.err.startswith("error: ")

@@ -10,6 +10,7 @@ from support.registry import Authority, Registry, TokenServer, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,15 @@ def bearer(
     folder = tmp_path_factory.mktemp("bearer-registry")
     with running(folder, authority=authority, tokens=tokens) as registry:
         yield registry
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this machine's logins is read or written."""
+    for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr("boltseal._io.retry.BASE_SECONDS", 0.01)

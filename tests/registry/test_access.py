@@ -26,16 +26,7 @@ if TYPE_CHECKING:
     from support.registry import Authority, Registry, TokenServer
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine's logins is read or written."""
-    for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "run").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    monkeypatch.setattr("boltseal._io.retry.BASE_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture

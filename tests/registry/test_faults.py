@@ -344,37 +344,6 @@ def test_manifests_that_are_not_right(
     assert (run.code, "the registry sent sha256:" in run.err) == (4, True)
 
 
-def test_credentials_stay_with_the_registry(
-    tmp_path: Path, basic: Registry, plain: Registry, source: Layout, authority: Any
-) -> None:
-    """A redirect to another host is followed without them."""
-    assert boltseal("copy", source.reference(), plain.reference("elsewhere:v1")).code == 0
-    layer = source.json(source.root()["digest"])["layers"][0]["digest"]
-    with proxied(plain) as other, proxied(plain) as first:
-        first.faults = [
-            Fault("GET", "/v2/$", status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}),
-            Fault(
-                "GET",
-                BLOBS,
-                status=307,
-                times=99,
-                headers={"Location": f"http://{other.host}/v2/elsewhere/blobs/{layer}?token=s3"},
-            ),
-        ]
-        run = boltseal(
-            "copy",
-            f"docker://{first.host}/elsewhere:v1",
-            f"oci:{tmp_path}/o:v1",
-            "--creds",
-            f"{USER}:{PASSWORD}",
-        )
-        assert run.code in (1, 4), "the other blobs are not there"
-        assert any(one.authorized for one in first.seen)
-        assert other.seen
-        assert not any(one.authorized for one in other.seen)
-        assert "s3" not in run.err
-
-
 def test_nothing_else_is_tried_again(proxy: Proxy, source: Layout, request: Any) -> None:
     for status in (400, 403, 405, 416, 501):
         proxy.seen.clear()

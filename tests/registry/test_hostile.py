@@ -23,6 +23,8 @@ from support.images import (
     simple_image,
     tar_bytes,
 )
+from support.proxy import Fault, proxied
+from support.registry import PASSWORD, USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +81,38 @@ def test_a_stranger_behind_a_redirect_gets_no_credentials(
     assert other.seen
     assert not other.authorized()
     assert not [path for _, path, _ in other.seen if "steal?" in path]
+
+
+def test_credentials_stay_with_the_registry(
+    tmp_path: Path, basic: Registry, plain: Registry, authority: Any
+) -> None:
+    """A redirect to another host is followed without them."""
+    source = simple_image(tmp_path / "src")
+    assert boltseal("copy", source.reference(), plain.reference("elsewhere:v1")).code == 0
+    layer = source.json(source.root()["digest"])["layers"][0]["digest"]
+    with proxied(plain) as other, proxied(plain) as first:
+        first.faults = [
+            Fault("GET", "/v2/$", status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}),
+            Fault(
+                "GET",
+                r"/blobs/sha256:",
+                status=307,
+                times=99,
+                headers={"Location": f"http://{other.host}/v2/elsewhere/blobs/{layer}?token=s3"},
+            ),
+        ]
+        run = boltseal(
+            "copy",
+            f"docker://{first.host}/elsewhere:v1",
+            f"oci:{tmp_path}/o:v1",
+            "--creds",
+            f"{USER}:{PASSWORD}",
+        )
+        assert run.code in (1, 4), "the other blobs are not there"
+        assert any(one.authorized for one in first.seen)
+        assert other.seen
+        assert not any(one.authorized for one in other.seen)
+        assert "s3" not in run.err
 
 
 @pytest.mark.parametrize("mark", ["\\@", "%5c@", "\t@", " @", "user@"])
