@@ -8,4 +8,4 @@ compile() {
 }
 compile pyproject.toml -o requirements/run.txt
 compile requirements/build.in -o requirements/build.txt
-compile requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+compile pyproject.toml --all-extras requirements/dev.in -c requirements/run.txt -o requirements/dev.txt

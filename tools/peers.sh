@@ -18,6 +18,8 @@ need openssl openssl
 need git git
 need debootstrap debootstrap
 need unshare util-linux
+need gpg gnupg
+need softhsm2-util softhsm2
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing the peers:$missing"

@@ -13,6 +13,8 @@ __all__ = [
     "BoltsealError",
     "Identity",
     "IntegrityError",
+    "KeyOptions",
+    "Keyring",
     "NoMatchingKeyError",
     "Outcome",
     "Progress",
@@ -23,6 +25,7 @@ __all__ = [
     "encrypt",
     "inspect",
     "parse_identity",
+    "parse_keyring",
     "parse_recipient",
 ]
 
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from boltseal.image.inspect import inspect
     from boltseal.image.report import Outcome, Progress
     from boltseal.keywrap.base import Identity, Recipient
-    from boltseal.keywrap.parse import parse_identity, parse_recipient
+    from boltseal.keywrap.keyring import Keyring
+    from boltseal.keywrap.options import KeyOptions
+    from boltseal.keywrap.parse import parse_identity, parse_keyring, parse_recipient
     from boltseal.transports.registry.options import RegistryOptions
 
 _HOMES = {
@@ -43,6 +48,8 @@ _HOMES = {
     "NoMatchingKeyError": "boltseal.errors",
     "Identity": "boltseal.keywrap.base",
     "Recipient": "boltseal.keywrap.base",
+    "KeyOptions": "boltseal.keywrap.options",
+    "Keyring": "boltseal.keywrap.keyring",
     "Outcome": "boltseal.image.report",
     "Progress": "boltseal.image.report",
     "RegistryOptions": "boltseal.transports.registry.options",
@@ -51,6 +58,7 @@ _HOMES = {
     "encrypt": "boltseal.image.encrypt",
     "inspect": "boltseal.image.inspect",
     "parse_identity": "boltseal.keywrap.parse",
+    "parse_keyring": "boltseal.keywrap.parse",
     "parse_recipient": "boltseal.keywrap.parse",
 }
 

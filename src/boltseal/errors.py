@@ -7,6 +7,8 @@
     ├── NotFoundError                 1  an image, tag, platform or file that is not there
     ├── StorageError                  1  the disk is full, permission is missing, a write failed
     ├── KeyFileError                  1  a key file that cannot be read, or a wrong passphrase
+    ├── KeyServiceError               1  a token, GnuPG, a key provider or key service failed
+    ├── MissingExtraError             1  an optional package that has to be installed first
     ├── UnsupportedError              1  something valid that this version does not do
     ├── RegistryError                 1  a registry refused, failed or could not be reached
     │   └── TransientError               what may go well when it is tried again
@@ -32,10 +34,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+class Attempt:
+    """One identity that was tried on a layer: on which protocol's packets, and why it failed.
+
+    ``recipient`` is whom the wrapped key names; it and ``protocol`` are empty when no packet was of
+    the identity's kind. ``layer`` is where it was. (No dataclass: this module is loaded by the
+    shortest of commands.)
+    """
+
+    __slots__ = ("identity", "layer", "protocol", "reason", "recipient")
+
+    def __init__(
+        self, protocol: str, recipient: str, identity: str, reason: str, layer: str = ""
+    ) -> None:
+        self.protocol = protocol
+        self.recipient = recipient
+        self.identity = identity
+        self.reason = reason
+        self.layer = layer
+
+    def at(self, layer: str) -> Attempt:
+        """The same attempt, with its layer."""
+        return Attempt(self.protocol, self.recipient, self.identity, self.reason, layer)
+
+    def to_json(self) -> dict[str, str]:
+        """Plain data for ``--json``."""
+        return {name: getattr(self, name) for name in sorted(self.__slots__)}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attempt) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_json().values()))
+
+
 class BoltsealError(Exception):
     """The root of the tree; ``exit_code`` is what the command line ends with."""
 
     exit_code = 1
+    attempts: tuple[Attempt, ...] = ()  # what identities said, where some were tried
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -65,6 +102,21 @@ class StorageError(BoltsealError):
 
 class KeyFileError(BoltsealError):
     """A key file cannot be read, holds no usable key, or its passphrase is wrong."""
+
+
+class KeyServiceError(BoltsealError):
+    """What holds a key refused or failed: a token, GnuPG, a key provider, a cloud's key service."""
+
+
+class MissingExtraError(BoltsealError):
+    """An optional package is not installed; the hint has the command that installs it."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs packages that are not installed",
+            hint=f"install them: pip install 'boltseal[{extra}]'",
+        )
+        self.extra = extra
 
 
 class UnsupportedError(BoltsealError):
@@ -98,15 +150,15 @@ class TransientError(RegistryError):
 
 
 class NoMatchingKeyError(BoltsealError):
-    """None of the identities given opens a layer; ``causes`` has what each of them said."""
+    """None of the identities given opens a layer; ``attempts`` has what each of them said."""
 
     exit_code = 3
 
     def __init__(
-        self, message: str, *, hint: str | None = None, causes: tuple[str, ...] = ()
+        self, message: str, *, hint: str | None = None, attempts: tuple[Attempt, ...] = ()
     ) -> None:
         super().__init__(message, hint=hint)
-        self.causes = causes
+        self.attempts = attempts
 
 
 class IntegrityError(BoltsealError):

@@ -35,6 +35,8 @@ def test_public_names_are_the_documented_ones() -> None:
         "BoltsealError",
         "Identity",
         "IntegrityError",
+        "KeyOptions",
+        "Keyring",
         "NoMatchingKeyError",
         "Outcome",
         "Progress",
@@ -45,6 +47,7 @@ def test_public_names_are_the_documented_ones() -> None:
         "encrypt",
         "inspect",
         "parse_identity",
+        "parse_keyring",
         "parse_recipient",
     ]
     for name in boltseal.__all__:

@@ -164,7 +164,7 @@ def test_json_is_one_document(tmp_path: Path, keys: Path) -> None:
     assert run.code == error["exit_code"] == 3
     assert error["type"] == "NoMatchingKeyError"
     assert error["where"] == [enc, "linux/amd64", "layer 0"]
-    assert len(error["causes"]) == 1
+    assert [one["layer"] for one in error["attempts"]] == ["linux/amd64 0", "linux/amd64 1"]
 
 
 def test_quiet_prints_errors_only(tmp_path: Path, keys: Path) -> None:

@@ -1,4 +1,4 @@
-"""Read the outermost shapes of DER: tag, length, value. Bounded, and strict about lengths."""
+"""The outermost shapes of DER: tag, length, value. Reading is bounded and strict about lengths."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SEQUENCE = 0x30
 SET = 0x31
 INTEGER = 0x02
+OCTET_STRING = 0x04
 OBJECT_ID = 0x06
 _MAX_ELEMENTS = 4096  # elements of one constructed value
 
@@ -46,6 +47,15 @@ def read(data: bytes, what: str) -> Iterator[Element]:
         yield Element(tag, data[position : position + length])
         position += length
     raise LimitExceededError(f"{what} has more than the limit of {_MAX_ELEMENTS} DER elements")
+
+
+def encode(tag: int, *values: bytes) -> bytes:
+    """One element whose value is ``values`` one after the other."""
+    value = b"".join(values)
+    if len(value) < 0x80:
+        return bytes((tag, len(value))) + value
+    size = len(value).to_bytes((len(value).bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(size))) + size + value
 
 
 def children(element: Element, tag: int, what: str) -> list[Element]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.cli import access, options
+from boltseal.cli import access, keys, options
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +16,8 @@ examples:
   boltseal decrypt oci:sealed:v1 oci:plain:v1 -k prod.pem
   boltseal decrypt oci:sealed:v1 oci:plain:v1 -k prod.pem:file=/run/secrets/passphrase
   boltseal decrypt oci-archive:app.tar oci:plain:v1 -k prod.pem --check-content
+  boltseal decrypt oci:sealed:v1 oci:plain:v1 -k /etc/keys      every key below that folder
+  boltseal decrypt oci:sealed:v1 oci:plain:v1 -k pgp:           the keys that GnuPG holds
   boltseal decrypt docker://registry.example/app:v1 containers-storage:localhost/app:v1 -k prod.pem
 """
 
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     options.add_source(parser)
     options.add_destination(parser)
-    options.add_keys(parser, "a private key to open it with (repeatable)")
+    keys.add_identities(parser, "opens it")
     parser.add_argument(
         "--check-content",
         action="store_true",
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_platform(parser)
     options.add_output(parser)
+    keys.add_options(parser)
     access.add_both(parser)
 
 
@@ -47,7 +50,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
         outcome = decrypt(
             args.source,
             args.destination,
-            options.identities(args.keys),
+            args.keys,
+            keys=keys.key_options(args),
             platforms=options.platforms(args),
             check_content=args.check_content,
             registry=access.both(args),

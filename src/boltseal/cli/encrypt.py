@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.cli import access, options
+from boltseal.cli import access, keys, options
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +16,7 @@ examples:
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem
   boltseal encrypt oci:app:v1 oci-archive:app.tar:v1 -r jwe:a.pub.pem -r jwe:b.pub.pem
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --layer -1
+  boltseal encrypt oci:app:v1 oci:sealed:v1 -r pkcs7:alice.crt.pem -r pgp:bob@example.org
   boltseal encrypt docker://one.example/app:v1 docker://two.example/app:v1 -r jwe:prod.pub.pem
   podman save --format oci-archive app |
     boltseal encrypt oci-archive:- docker://two.example/app:v1 -r jwe:prod.pub.pem
@@ -27,16 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     options.add_source(parser)
     options.add_destination(parser)
-    parser.add_argument(
-        "-r",
-        "--recipient",
-        "--encryption-key",
-        dest="recipients",
-        action="append",
-        default=[],
-        metavar="jwe:FILE",
-        help="who can open it: a public key or certificate (repeatable)",
-    )
+    keys.add_recipients(parser, "who can open it")
     parser.add_argument(
         "--layer",
         "--encrypt-layer",
@@ -46,14 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEL",
         help="encrypt only these layers: 0, -1 (the last), 0..2, -2.. (repeatable; all by default)",
     )
-    parser.add_argument(
-        "--no-kid", action="store_true", help="do not write recipients' thumbprints into the image"
-    )
-    options.add_keys(
-        parser, "a key that opens layers which are encrypted already, to add recipients to them"
+    keys.add_identities(
+        parser, "opens layers which are encrypted already, to add recipients to them"
     )
     options.add_platform(parser)
     options.add_output(parser)
+    keys.add_wrapping_options(parser)
+    keys.add_options(parser)
     access.add_both(parser)
 
 
@@ -63,15 +54,19 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
     options.keep_stdout_free(args, output)
     from boltseal.cli.summary import counted, layers, show
+    from boltseal.image.arguments import as_recipients
     from boltseal.image.encrypt import encrypt
 
-    who = options.recipients(args.recipients, with_kid=not args.no_kid)
+    kinds = keys.key_options(args)
+    who = as_recipients(args.recipients, kinds)
     with Bar(quiet=output.quiet) as bar:
         outcome = encrypt(
             args.source,
             args.destination,
             who,
-            identities=options.identities(args.keys),
+            identities=args.keys,
+            keys=kinds,
+            allow_classical=args.allow_classical,
             layers=args.layers,
             platforms=options.platforms(args),
             registry=access.both(args),

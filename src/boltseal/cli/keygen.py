@@ -59,9 +59,11 @@ def _passphrase(text: str | None, name: str) -> bytes | None:
     if text is None:
         return None
     if text != "ask":
-        from boltseal.keywrap.parse import read_passphrase
+        import os
 
-        return read_passphrase(text, bare=False)
+        from boltseal.keywrap.secrets import read
+
+        return read(text, os.environ, bare=False)
     first = options.ask_passphrase(name)
     if first is None:
         raise UsageError("there is no terminal to ask for a passphrase on", hint="use file= or fd=")

@@ -26,6 +26,8 @@ COMMANDS = {
     "login": "log in to a registry, for podman, skopeo and buildah too",
     "logout": "forget the login of a registry",
     "keygen": "make a key pair: a private key, and the public key to encrypt for",
+    "key": "tell what a key file is, and whether an image lists it",
+    "keyprovider": "let skopeo, podman, buildah, containerd and CRI-O use your keys",
     "completion": "print a completion script for your shell",
 }
 ALIASES = {"ls": "tags"}

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltseal.cli.output import Output
-    from boltseal.keywrap.base import Identity, Recipient
 
 # Options whose value may begin with a dash, which argparse would take for an option.
 _LAYER_OPTIONS = ("--layer", "--encrypt-layer")
@@ -57,20 +56,6 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_keys(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """``--key``, with every way to name its passphrase."""
-    parser.add_argument(
-        "-k",
-        "--key",
-        "--decryption-key",
-        dest="keys",
-        action="append",
-        default=[],
-        metavar="FILE[:pass=…|:file=…|:fd=N]",
-        help=purpose,
-    )
-
-
 def keep_stdout_free(args: argparse.Namespace, output: Output) -> None:
     """With an archive on standard output, everything else goes to standard error."""
     from boltseal.transports.archive_file import is_standard_output
@@ -85,21 +70,6 @@ def keep_stdout_free(args: argparse.Namespace, output: Output) -> None:
 def platforms(args: argparse.Namespace) -> list[str]:
     """The platforms asked for; commas separate several in one option."""
     return [one for text in args.platform for one in text.split(",")]
-
-
-def identities(texts: Sequence[str]) -> list[Identity]:
-    """Private keys; a passphrase that is not named is asked for on the terminal."""
-    from boltseal.keywrap.parse import parse_identity
-
-    return [parse_identity(text, ask=ask_passphrase) for text in texts]
-
-
-def recipients(texts: Sequence[str], *, with_kid: bool) -> list[Recipient]:
-    """Public keys."""
-    from boltseal.keywrap.parse import parse_recipient
-
-    found = {one.describe(): one for one in (parse_recipient(t, with_kid=with_kid) for t in texts)}
-    return list(found.values())
 
 
 def ask_passphrase(name: str, what: str = "passphrase") -> bytes | None:

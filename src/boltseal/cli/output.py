@@ -10,10 +10,10 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from boltseal.errors import BoltsealError, NoMatchingKeyError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from boltseal.errors import BoltsealError
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -35,6 +35,16 @@ def size(count: int) -> str:
         value /= 1024
         place += 1
     return f"{value:.1f} {_UNITS[place]}" if place else f"{count} B"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the cells of each column below each other."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in shown
+    ]
 
 
 class Output:
@@ -64,10 +74,8 @@ class Output:
         """Rows in aligned columns; the first is the heading."""
         if self.as_json or self.quiet:
             return
-        widths = [max(len(printable(row[place])) for row in rows) for place in range(len(rows[0]))]
-        for number, row in enumerate(rows):
-            cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
-            self.line((indent + "  ".join(cells)).rstrip(), style="" if number else "dim")
+        for number, line in enumerate(aligned(rows)):
+            self.line(indent + line, style="" if number else "dim")
 
     def document(self, make: Callable[[], dict[str, Any]]) -> None:
         """The one document of ``--json``, made only when it is wanted."""
@@ -86,7 +94,14 @@ class Output:
         """An error in one line, its hint in another; with ``--json`` also as the document."""
         place = ", ".join(error.where)
         text = f"{place}: {error.message}" if place else error.message
-        self.failure(text, error.hint)
+        self.failure(text)
+        if error.attempts:
+            from boltseal.cli.attempts import rows
+
+            for line in aligned(rows(error.attempts)):
+                _complain("  ", "", line)
+        if error.hint:
+            _complain("hint:  ", "dim", error.hint)
         if self.as_json:
             details: dict[str, Any] = {
                 "type": type(error).__name__,
@@ -95,8 +110,8 @@ class Output:
                 "hint": error.hint,
                 "exit_code": error.exit_code,
             }
-            if isinstance(error, NoMatchingKeyError):
-                details["causes"] = list(error.causes)
+            if error.attempts:
+                details["attempts"] = [one.to_json() for one in error.attempts]
             self.document(lambda: {"error": details})
 
     def stopped(self, text: str, exit_code: int) -> None:

@@ -15,8 +15,11 @@ from boltseal.transports.parse import parse_reference
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from boltseal.keywrap.keyring import Keyring
+    from boltseal.keywrap.options import KeyOptions
     from boltseal.transports.registry.options import RegistryOptions
 
+    Identities = Iterable[str | os.PathLike[str] | Identity] | Keyring
     Registry = RegistryOptions | tuple[RegistryOptions, RegistryOptions] | None
 
 T = TypeVar("T")
@@ -56,7 +59,9 @@ def as_platforms(values: Iterable[str | Platform]) -> tuple[Platform, ...]:
     )
 
 
-def as_recipients(values: Iterable[str | Recipient]) -> tuple[Recipient, ...]:
+def as_recipients(
+    values: Iterable[str | Recipient], options: KeyOptions | None = None
+) -> tuple[Recipient, ...]:
     """Recipients, parsed where they are text; one that is named twice counts once."""
     from boltseal.keywrap.parse import parse_recipient
 
@@ -64,24 +69,17 @@ def as_recipients(values: Iterable[str | Recipient]) -> tuple[Recipient, ...]:
     for value in several(values):
         if not isinstance(value, (str, Recipient)):
             raise UsageError(f"{value!r} is not a recipient", hint="give text such as jwe:FILE")
-        one = parse_recipient(value) if isinstance(value, str) else value
+        one = parse_recipient(value, options) if isinstance(value, str) else value
         found.setdefault(one.describe(), one)
     return tuple(found.values())
 
 
-def as_identities(values: Iterable[str | os.PathLike[str] | Identity]) -> tuple[Identity, ...]:
-    """Identities, parsed where they are text or a path."""
-    from boltseal.keywrap.parse import parse_identity
+def as_keyring(values: Identities, options: KeyOptions | None = None) -> Keyring:
+    """A keyring as it is, or one of the identities given, parsed where they are text or a path."""
+    from boltseal.keywrap.keyring import Keyring
+    from boltseal.keywrap.parse import parse_keyring
 
-    found: list[Identity] = []
-    for value in several(values):
-        if isinstance(value, (str, os.PathLike)):
-            found.append(parse_identity(os.fspath(value)))
-        elif isinstance(value, Identity):
-            found.append(value)
-        else:
-            raise UsageError(f"{value!r} is not an identity", hint="give a private key's file")
-    return tuple(found)
+    return values if isinstance(values, Keyring) else parse_keyring(several(values), options)
 
 
 def several(values: Iterable[T]) -> tuple[T, ...]:

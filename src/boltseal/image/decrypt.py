@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
-from boltseal.errors import IntegrityError, NotFoundError
-from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_identities
+from boltseal.errors import IntegrityError, NoMatchingKeyError, NotFoundError
+from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.session import LayerResult, Session
 from boltseal.layer.content import ContentCheck
@@ -18,10 +18,12 @@ from boltseal.spec.mediatypes import is_encrypted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from boltseal.image.arguments import Registry
+    from boltseal.errors import Attempt
+    from boltseal.image.arguments import Identities, Registry
     from boltseal.image.report import Meter, Outcome, Progress
     from boltseal.image.tree import ManifestNode
-    from boltseal.keywrap.base import Identity
+    from boltseal.keywrap.keyring import Keyring
+    from boltseal.keywrap.options import KeyOptions
     from boltseal.layer.decrypt import UnlockedLayer
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
@@ -29,21 +31,25 @@ if TYPE_CHECKING:
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
 
+_MAX_ATTEMPTS = 1000  # told of one image
+
 
 def decrypt(
     source: str | Reference,
     destination: str | Reference,
-    identities: Sequence[str | Identity],
+    identities: Identities,
     *,
     platforms: Sequence[str | Platform] = (),
     check_content: bool = False,
     registry: Registry = None,
     jobs: int = DEFAULT_JOBS,
+    keys: KeyOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Write an image with every encrypted layer opened.
 
-    ``identities`` are ``FILE``, ``FILE:pass=TEXT`` … or Identity objects. No plaintext gets a name
+    ``identities`` are texts as ``parse_identity`` reads them, folders of keys, Identity objects, or
+    a Keyring. No plaintext gets a name
     in the destination before its size, digest and HMAC were right; with ``check_content`` every
     layer is also decompressed in passing and compared with the config's diff ids, which tells a
     layer that was moved in from another image.
@@ -51,18 +57,21 @@ def decrypt(
     A valid HMAC does not say who encrypted: anyone can encrypt for a public key.
 
     ``registry`` says how to reach registries, for both ends or as a pair; ``jobs`` is how many
-    layers are moved at a time where a registry is on one side.
+    layers are moved at a time where a registry is on one side; ``keys`` has the options of every
+    kind of key.
 
     Raises NoMatchingKeyError, IntegrityError or another BoltsealError; the destination is then as
     before.
     """
-    keys = as_identities(identities)
+    ring = as_keyring(identities, keys)
     with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
-        job = _Decryption(session, keys, check_content)
+        session.journal.note_all(ring.notes)
+        job = _Decryption(session, ring, check_content)
         for node, index, layer in session.layers():
             if is_encrypted(layer.media_type):
                 with session.at_layer(node, index):
                     job.unlock(node, index, layer)
+        job.raise_failure()
         meter = session.begin_writing()
         session.work(job.run, meter)
         if not session.edits:
@@ -71,9 +80,11 @@ def decrypt(
 
 
 class _Decryption:
-    def __init__(self, session: Session, identities: Sequence[Identity], check: bool) -> None:
+    def __init__(self, session: Session, keyring: Keyring, check: bool) -> None:
         self._session = session
-        self._identities = identities
+        self._keyring = keyring
+        self._failure: tuple[NoMatchingKeyError, ManifestNode, int] | None = None
+        self._attempts: dict[Attempt, None] = {}
         self._check = check
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._by_annotations: dict[object, UnlockedLayer] = {}
@@ -83,8 +94,29 @@ class _Decryption:
         """Unwrap one layer's key; a layer that occurs again costs nothing."""
         same = (layer.media_type, frozenset(layer.annotations.items()))
         if same not in self._by_annotations:
-            self._by_annotations[same] = unlock_layer(layer, self._identities)
+            try:
+                self._by_annotations[same] = unlock_layer(layer, self._keyring)
+            except NoMatchingKeyError as error:
+                if not self._keyring.identities or len(self._attempts) >= _MAX_ATTEMPTS:
+                    raise
+                self._remember(error, node, index)
+                return
         self._unlocked[node.descriptor.digest, index] = self._by_annotations[same]
+
+    def _remember(self, error: NoMatchingKeyError, node: ManifestNode, index: int) -> None:
+        """The other layers are looked at, too, so that the message has all of them."""
+        if self._failure is None:
+            self._failure = (error, node, index)
+        for attempt in error.attempts:
+            self._attempts[attempt.at(f"{node.label} {index}")] = None
+
+    def raise_failure(self) -> None:
+        """One error for all layers that did not open."""
+        if self._failure is not None:
+            error, node, index = self._failure
+            error.attempts = tuple(self._attempts)
+            with self._session.at_layer(node, index):
+                raise error
 
     def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
         """Open one layer, or copy it when it is not encrypted."""

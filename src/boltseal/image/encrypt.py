@@ -10,13 +10,14 @@ from boltseal.image import referrers, tree
 from boltseal.image.arguments import (
     DEFAULT_JOBS,
     as_access,
-    as_identities,
+    as_keyring,
     as_recipients,
     several,
 )
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.select import Ranges, parse_selection, selected
 from boltseal.image.session import LayerResult, Session
+from boltseal.keywrap.keyring import check_addition, check_mixture
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
 from boltseal.layer.rewrap import add_recipients
@@ -25,10 +26,12 @@ from boltseal.spec.mediatypes import is_encrypted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from boltseal.image.arguments import Registry
+    from boltseal.image.arguments import Identities, Registry
     from boltseal.image.report import Meter, Outcome, Progress
     from boltseal.image.tree import ManifestNode
-    from boltseal.keywrap.base import Identity, Recipient
+    from boltseal.keywrap.base import Recipient
+    from boltseal.keywrap.keyring import Keyring
+    from boltseal.keywrap.options import KeyOptions
     from boltseal.layer.decrypt import UnlockedLayer
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
@@ -42,34 +45,44 @@ def encrypt(
     destination: str | Reference,
     recipients: Sequence[str | Recipient],
     *,
-    identities: Sequence[str | Identity] = (),
+    identities: Identities = (),
     layers: Sequence[str] = (),
     platforms: Sequence[str | Platform] = (),
     registry: Registry = None,
     jobs: int = DEFAULT_JOBS,
+    keys: KeyOptions | None = None,
+    allow_classical: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Write an image whose layers only ``recipients`` can open.
 
-    ``source`` and ``destination`` are references (``oci:PATH:TAG``), ``recipients`` are
-    ``jwe:FILE`` or Recipient objects. ``layers`` selects layers of every platform (``"-1"``,
-    ``"0..2"``; all without it), ``platforms`` keeps only these (``"linux/arm64"``; all without it).
+    ``source`` and ``destination`` are references (``oci:PATH:TAG``), ``recipients`` are texts as
+    ``parse_recipient`` reads them or Recipient objects. ``layers`` selects layers of every platform
+    (``"-1"``, ``"0..2"``; all without it), ``platforms`` keeps only these (``"linux/arm64"``; all
+    without it).
 
     A layer that is encrypted already stays as it is, unless one of ``identities`` opens it: then
     the recipients are added to it and its blob is not touched.
 
     ``registry`` says how to reach registries, for both ends or as a pair; ``jobs`` is how many
-    layers are moved at a time where a registry is on one side.
+    layers are moved at a time where a registry is on one side; ``keys`` has the options of every
+    kind of key.
+
+    A recipient that withstands quantum computers shares no layer with one that does not, since the
+    weaker one opens it, unless ``allow_classical``.
 
     Returns what became of every layer. Raises BoltsealError; the destination is then as before.
     """
-    who = as_recipients(recipients)
+    who = as_recipients(recipients, keys)
     if not who:
         raise UsageError("no recipient to encrypt for", hint="name at least one, as jwe:FILE")
-    keys = as_identities(identities)
+    ring = as_keyring(identities, keys)
+    if not allow_classical:
+        check_mixture(who)
     ranges = parse_selection(several(layers))
     with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
-        job = _Encryption(session, who, keys)
+        job = _Encryption(session, who, ring, allow_classical)
+        session.journal.note_all(ring.notes)
         for node, index, layer in session.layers():
             if not node.is_attestation:
                 with session.at(node):
@@ -92,11 +105,16 @@ class _Encryption:
     """First everything is planned, so that what cannot work fails before anything is written."""
 
     def __init__(
-        self, session: Session, recipients: Sequence[Recipient], identities: Sequence[Identity]
+        self,
+        session: Session,
+        recipients: Sequence[Recipient],
+        keyring: Keyring,
+        allow_classical: bool,
     ) -> None:
         self._session = session
         self._recipients = recipients
-        self._identities = identities
+        self._keyring = keyring
+        self._allow_classical = allow_classical
         self._chosen: set[tuple[object, int]] = set()
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._done: Once[DescriptorEdit] = Once()
@@ -113,8 +131,10 @@ class _Encryption:
         place = (node.descriptor.digest, index)
         if is_encrypted(layer.media_type):
             check_encrypted(layer)
-            if chosen and self._identities:
-                self._unlocked[place] = unlock_layer(layer, self._identities)
+            if chosen and self._keyring.identities:
+                if not self._allow_classical:
+                    check_addition(layer.annotations, self._recipients)
+                self._unlocked[place] = unlock_layer(layer, self._keyring)
         elif chosen:
             encryptable(layer)
             self._chosen.add(place)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import BoltsealError, NotFoundError, UsageError, located
 from boltseal.keywrap.jwe import JweIdentity, JweRecipient
+from boltseal.keywrap.keyring import Keyring
 from boltseal.layer.decrypt import decrypt_layer, unlock_layer
 from boltseal.layer.encrypt import encrypt_layer
 from boltseal.spec import mediatypes
@@ -91,7 +92,7 @@ class _Check:
         self._repository = repository
         self._uploads = RegistryUploads(repository)
         self._tag = f"boltseal-check-{os.urandom(6).hex()}"
-        self._identity, self._recipient = _keys()
+        self._keyring, self._recipient = _keys()
 
     def run(self) -> list[Finding]:
         raw, plain = self._make()
@@ -150,7 +151,7 @@ class _Check:
             out = _Memory()
             reader = RegistryReader(self._repository, f"blobs/{layer.digest}", layer)
             try:
-                decrypt_layer(layer, unlock_layer(layer, [self._identity]), reader, out)
+                decrypt_layer(layer, unlock_layer(layer, self._keyring), reader, out)
             finally:
                 reader.close()
         except BoltsealError as error:
@@ -219,13 +220,13 @@ class _Check:
         return True
 
 
-def _keys() -> tuple[JweIdentity, JweRecipient]:
+def _keys() -> tuple[Keyring, JweRecipient]:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from boltseal.keywrap.jwe import key_of
 
     key = ec.generate_private_key(ec.SECP256R1())
-    return JweIdentity(key_of(key)), JweRecipient(key_of(key.public_key()))
+    return Keyring((JweIdentity(key_of(key)),)), JweRecipient(key_of(key.public_key()))
 
 
 def _layer() -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from boltseal.spec.descriptor import Descriptor
 
@@ -80,6 +80,11 @@ class Journal:
     def note(self, text: str) -> None:
         """Record something the user should know, once."""
         self.notes[text] = None
+
+    def note_all(self, texts: Iterable[str]) -> None:
+        """Record several things."""
+        for text in texts:
+            self.note(text)
 
     def outcome(self, image: str, root: Descriptor) -> Outcome:
         """The finished report."""

@@ -43,6 +43,11 @@ class Key:
         """RFC 7638 thumbprint with SHA-256, base64url: what goes into ``kid``."""
         return str(self.jwk.thumbprint())
 
+    def rsa_private(self) -> rsa.RSAPrivateKey:
+        """The private RSA key itself, for other protocols."""
+        key: rsa.RSAPrivateKey = self.jwk.get_op_key("decrypt")
+        return key
+
     def describe(self) -> str:
         """For people: ``RSA 3072`` or ``EC P-256``."""
         return f"{self.kty} {self.detail}"

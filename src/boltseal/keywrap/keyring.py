@@ -1,18 +1,30 @@
-"""An explicit, ordered set of recipients and identities, built by the caller."""
+"""An explicit, ordered set of identities, built by the caller, and wrapping for recipients."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from boltseal.errors import IntegrityError, MalformedError, NoMatchingKeyError, UsageError
+from boltseal.errors import (
+    Attempt,
+    BoltsealError,
+    IntegrityError,
+    MalformedError,
+    NoMatchingKeyError,
+    UsageError,
+)
+from boltseal.keywrap import envelope, packets
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.spec import annotations as names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from boltseal.keywrap.base import Identity, KeyWrapper, Recipient
+
+_NOTHING = "none of the wrapped keys is of its kind"
+_MAX_ATTEMPTS = 1000  # kept of one layer, for the message
+MAX_REMOTE_TRIES = 32  # packets of one layer that one program, token or service is asked about
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +35,103 @@ class Opened:
     identity: str
 
 
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Identities in the order in which they are tried. ``notes`` says what was passed over."""
+
+    identities: tuple[Identity, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def unwrap(self, annotations: Mapping[str, str]) -> Opened:
+        """Try the identities, in order, on every packet of a layer.
+
+        Raises NoMatchingKeyError when the layer is for others. When nothing opened, an
+        IntegrityError of a malformed packet comes first, then the first failure of an identity
+        (a wrong PIN, a provider that cannot be reached).
+        """
+        found = names.schemes(annotations)
+        if not found:
+            raise MalformedError("the layer is encrypted but carries no wrapped key")
+        broken: list[IntegrityError] = []
+        return self._unwrap(list(_packets(found, broken)), broken, sorted(found))
+
+    def unwrap_packets(self, given: Iterable[tuple[str, bytes]]) -> Opened:
+        """Like :meth:`unwrap`, for schemes and packets that are split already."""
+        given = list(given)
+        return self._unwrap(given, [], sorted({scheme for scheme, _ in given}))
+
+    def _unwrap(
+        self,
+        wrapped: Sequence[tuple[str, bytes]],
+        broken: list[IntegrityError],
+        schemes: Sequence[str],
+    ) -> Opened:
+        tried = _Tried(broken)
+        for identity in self.identities:
+            mine = [(scheme, packet) for scheme, packet in wrapped if identity.handles(scheme)]
+            # an image must not make us ask a token or a service without end
+            bound = MAX_REMOTE_TRIES if getattr(identity, "is_remote", False) else len(mine)
+            for scheme, packet in mine[:bound]:
+                secret = tried.open(identity, scheme, packet)
+                if secret is not None:
+                    return Opened(secret, identity.describe())
+            if len(mine) > bound:
+                reason = f"it is asked about {bound} wrapped keys of a layer at most"
+                tried.note(Attempt(mine[0][0], "", identity.describe(), reason))
+            if not mine:
+                tried.note(Attempt("", "", identity.describe(), _NOTHING))
+        failed = [*broken, *tried.failures]
+        if failed:
+            failed[0].attempts = tuple(tried.attempts)
+            raise failed[0]
+        by = ", ".join(schemes)
+        if not self.identities:
+            raise NoMatchingKeyError(
+                f"no key was given, and the layer is encrypted ({by})",
+                hint="name a private key with --key FILE",
+            )
+        raise NoMatchingKeyError(
+            f"no key given opens it (wrapped by {by})",
+            hint="see who can open it with: boltseal inspect IMAGE",
+            attempts=tuple(tried.attempts),
+        )
+
+
+class _Tried:
+    """What every identity said, for a message that leaves nothing to guess."""
+
+    def __init__(self, broken: list[IntegrityError]) -> None:
+        self.attempts: list[Attempt] = []
+        self.failures: list[BoltsealError] = []
+        self._broken = broken
+
+    def open(self, identity: Identity, scheme: str, packet: bytes) -> bytes | None:
+        """The secret; None, with the reason kept, when this identity does not open the packet."""
+        try:
+            return identity.unwrap(scheme, packet)
+        except NotMyKeyError as error:
+            reason = str(error)
+        except IntegrityError as error:
+            self._broken.append(error)
+            return None
+        except BoltsealError as error:
+            reason = error.message
+            self.failures.append(error)
+        self.note(Attempt(scheme, packets.recipients(scheme, packet), identity.describe(), reason))
+        return None
+
+    def note(self, attempt: Attempt) -> None:
+        """Keep one attempt, once, within a bound."""
+        if len(self.attempts) < _MAX_ATTEMPTS and attempt not in self.attempts[-50:]:
+            self.attempts.append(attempt)
+
+
 def wrap(recipients: Sequence[Recipient], secret: bytes) -> dict[str, list[bytes]]:
-    """Packets for all ``recipients``, by scheme; nobody is ever left out silently."""
+    """Packets for all ``recipients``, by scheme; nobody is ever left out silently.
+
+    Callers that do not want the weaker recipient to open what the stronger is to protect call
+    :func:`check_mixture` before.
+    """
     if not recipients:
         raise UsageError("no recipient to encrypt for", hint="name at least one, as jwe:FILE")
     groups: list[tuple[KeyWrapper, list[Recipient]]] = []
@@ -35,57 +142,62 @@ def wrap(recipients: Sequence[Recipient], secret: bytes) -> dict[str, list[bytes
                 break
         else:
             groups.append((recipient.wrapper, [recipient]))
-    packets: dict[str, list[bytes]] = {}
+    wrapped: dict[str, list[bytes]] = {}
     for wrapper, members in groups:
-        packets.setdefault(wrapper.scheme, []).extend(wrapper.wrap(members, secret))
-    return packets
+        wrapped.setdefault(wrapper.scheme, []).extend(wrapper.wrap(members, secret))
+    return wrapped
 
 
-def unwrap(identities: Sequence[Identity], annotations: Mapping[str, str]) -> Opened:
-    """Try the identities, in order, on every packet of a layer.
-
-    Raises NoMatchingKeyError when the layer is for others, and the first IntegrityError met when
-    nothing opened and a packet was malformed.
-    """
-    found = names.schemes(annotations)
-    if not found:
-        raise MalformedError("the layer is encrypted but carries no wrapped key")
-    causes: list[str] = []
-    broken: list[IntegrityError] = []
-    packets = list(_packets(found, broken))
-    for identity in identities:
-        reasons: dict[str, None] = {}
-        for scheme, packet in packets:
-            if not identity.handles(scheme):
-                continue
-            try:
-                return Opened(identity.unwrap(scheme, packet), identity.describe())
-            except NotMyKeyError as error:
-                reasons[str(error)] = None
-            except IntegrityError as error:
-                broken.append(error)
-        causes.append(f"{identity.describe()}: {', '.join(reasons) or 'nothing here is for it'}")
-    if broken:
-        raise broken[0]
-    schemes = ", ".join(sorted(found))
-    if not identities:
-        raise NoMatchingKeyError(
-            f"no key was given, and the layer is encrypted ({schemes})",
-            hint="name a private key with --key FILE",
+def check_mixture(recipients: Sequence[Recipient]) -> None:
+    """A secret is as safe as its weakest wrapping. Raises UsageError for a mixture."""
+    safe = [one for one in recipients if _is_quantum_safe(one)]
+    if safe and len(safe) < len(recipients):
+        weak = next(one for one in recipients if not _is_quantum_safe(one))
+        raise UsageError(
+            f"{safe[0].describe()} is to withstand quantum computers, and the same layers would "
+            f"also be wrapped for {weak.describe()}, which is not known to: the weaker one opens "
+            "them",
+            hint="leave one of them out, or accept it with --allow-classical",
         )
-    raise NoMatchingKeyError(
-        f"no key given opens it (wrapped by {schemes}; tried {'; '.join(causes)})",
-        hint="see who can open it with: boltseal inspect IMAGE",
-        causes=tuple(causes),
-    )
+
+
+def check_addition(annotations: Mapping[str, str], recipients: Sequence[Recipient]) -> None:
+    """The same as :func:`check_mixture`, for a layer that is wrapped already."""
+    check_mixture(recipients)
+    wrapped = list(_packets(names.schemes(annotations), []))
+    if not wrapped or not recipients:
+        return
+    weak = [scheme for scheme, packet in wrapped if not packets.is_quantum_safe(scheme, packet)]
+    name = recipients[0].describe()
+    if _is_quantum_safe(recipients[0]) and weak:
+        raise UsageError(
+            f"the layer is wrapped by {weak[0]} already, which is not known to withstand quantum "
+            f"computers: {name} would not make it safer",
+            hint="encrypt the image anew for it alone, or accept it with --allow-classical",
+        )
+    if not _is_quantum_safe(recipients[0]) and not weak:
+        raise UsageError(
+            f"the layer is wrapped to withstand quantum computers, and {name} is not known to",
+            hint="accept it with --allow-classical",
+        )
+
+
+def _is_quantum_safe(recipient: Recipient) -> bool:
+    return bool(getattr(recipient, "quantum_safe", False))
 
 
 def _packets(found: Mapping[str, str], broken: list[IntegrityError]) -> Iterator[tuple[str, bytes]]:
+    """Schemes and packets of a layer; what is inside of a Boltseal provider's packet, too."""
     for scheme, value in found.items():
         try:
-            packets = names.split_packets(scheme, value)
+            split = names.split_packets(scheme, value)
         except IntegrityError as error:
             broken.append(error)  # another scheme's packets may still open
             continue
-        for packet in packets:
+        for packet in split:
             yield scheme, packet
+            if scheme.startswith("provider."):
+                try:  # our keys open it without the provider, whatever it was called
+                    yield from (one for one in envelope.open_up(packet) if one[0] != scheme)
+                except IntegrityError as error:
+                    broken.append(error)

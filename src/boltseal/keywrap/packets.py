@@ -5,23 +5,27 @@ This looks at the outermost shape of each scheme's packet only; opening one is a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
-from boltseal._io import der, strictjson
-from boltseal.errors import IntegrityError, LimitExceededError, MalformedError
-from boltseal.keywrap import jwe
+from boltseal.errors import IntegrityError, LimitExceededError
+from boltseal.keywrap import envelope
 from boltseal.keywrap.base import WrappedKey
 from boltseal.spec import annotations as names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_PKESK = 1  # RFC 4880 section 5.1
-_PGP_ALGORITHMS = {1: "RSA", 2: "RSA", 16: "ElGamal", 18: "ECDH", 25: "X25519"}
-_COMMON_NAME = b"\x55\x04\x03"
-_CMS = "the PKCS#7 packet"
-_MAX_PACKET_BYTES = 384 * 1024
+_READERS = {
+    "jwe": "jwe",
+    "pgp": "pgp.packet",
+    "pkcs7": "pkcs7.keys",
+    "pkcs11": "pkcs11.packet",
+    names.QUANTUM_SAFE: "pq.keys",
+    names.KEY_SERVICE: "kms.packet",
+}
 _MAX_NAME = 120  # characters of an algorithm or a recipient
+_MAX_NAMED = 3  # recipients of one packet that a message names
 MAX_KEYS = 2_000  # wrapped keys of one layer that are told
 
 
@@ -40,6 +44,24 @@ def describe(annotations: Mapping[str, str]) -> tuple[tuple[WrappedKey, ...], tu
     return tuple(keys), tuple(problems)
 
 
+def recipients(scheme: str, packet: bytes) -> str:
+    """Whom one packet names, on one short line; empty when it does not tell."""
+    try:
+        found = dict.fromkeys(
+            one.recipient for one in map(_shortened, _describe(scheme, packet)) if one.recipient
+        )
+    except IntegrityError:
+        return ""
+    named = list(found)[:_MAX_NAMED]
+    more = len(found) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def is_quantum_safe(scheme: str, packet: bytes) -> bool:
+    """Whether a packet is one of those that withstand a quantum computer."""
+    return [home for home, _ in _inside(scheme, packet)] == [names.QUANTUM_SAFE]
+
+
 def _shortened(key: WrappedKey) -> WrappedKey:
     """Names are for people: one that would fill a screen is cut."""
     return WrappedKey(key.scheme[:_MAX_NAME], _cut(key.algorithm), _cut(key.recipient))
@@ -50,94 +72,23 @@ def _cut(text: str | None) -> str | None:
 
 
 def _describe(scheme: str, packet: bytes) -> list[WrappedKey]:
-    readers: dict[str, Callable[[bytes], list[WrappedKey]]] = {
-        "jwe": jwe.describe_packet,
-        "pgp": _pgp,
-        "pkcs7": _pkcs7,
-        "pkcs11": _pkcs11,
-    }
-    reader = readers.get(scheme)
-    return reader(packet) if reader is not None else [WrappedKey(scheme)]
-
-
-def _pgp(packet: bytes) -> list[WrappedKey]:
-    """Public-key encrypted session key packets, version 3: key id and algorithm."""
     found: list[WrappedKey] = []
-    position = 0
-    while position + 2 <= len(packet):
-        tag, start, length = _pgp_header(packet, position)
-        if tag != _PKESK:
-            break
-        body = packet[start : start + length]
-        if len(body) < 10 or body[0] != 3:
-            raise MalformedError("the OpenPGP packet has a session key of an unknown version")
-        algorithm = _PGP_ALGORITHMS.get(body[9], f"algorithm {body[9]}")
-        found.append(WrappedKey("pgp", algorithm, body[1:9].hex().upper()))
-        position = start + length
-    if not found:
-        raise MalformedError("the OpenPGP packet names no recipient")
+    for home, inner in _inside(scheme, packet):
+        if home not in _READERS:
+            found.append(WrappedKey(scheme))
+            continue
+        read = cast(
+            "Callable[[bytes], list[WrappedKey]]",
+            import_module(f"boltseal.keywrap.{_READERS[home]}").describe_packet,
+        )
+        for one in read(inner):
+            # what a provider of ours wrapped is named with the provider
+            name = scheme if home == scheme else f"{scheme} ({home})"
+            found.append(WrappedKey(name, one.algorithm, one.recipient))
     return found
 
 
-def _pgp_header(packet: bytes, position: int) -> tuple[int, int, int]:
-    """Tag, start of the body and its length (RFC 4880 section 4.2), for packets of fixed length."""
-    first, second = packet[position], packet[position + 1]
-    if not first & 0x80:
-        raise MalformedError("the OpenPGP packet has no valid header")
-    if first & 0x40:
-        tag, at = first & 0x3F, position + 2
-        if second < 192:
-            return tag, at, second
-        if second < 224:
-            return tag, at + 1, ((second - 192) << 8) + int.from_bytes(packet[at : at + 1]) + 192
-        if second == 255:
-            return tag, at + 4, int.from_bytes(packet[at : at + 4])
-        return tag, at, 0  # partial length: the encrypted data, which ends the list
-    size = 1 << (first & 3)
-    at = position + 1
-    return (first >> 2) & 0x0F, at + size, int.from_bytes(packet[at : at + size])
-
-
-def _pkcs7(packet: bytes) -> list[WrappedKey]:
-    """Recipients of EnvelopedData (RFC 5652 section 6.1): issuer's common name and serial."""
-    outer = list(der.read(packet, _CMS))
-    content = der.children(_at(outer, 0), der.SEQUENCE, _CMS)
-    enveloped = list(der.read(_at(content, 1).value, _CMS))
-    fields = der.children(_at(enveloped, 0), der.SEQUENCE, _CMS)
-    found: list[WrappedKey] = []
-    for info in der.children(_at(fields, 1), der.SET, _CMS):
-        parts = der.children(info, der.SEQUENCE, _CMS)
-        name, serial = _pair(der.children(_at(parts, 1), der.SEQUENCE, _CMS))
-        number = int.from_bytes(serial.value, signed=True)
-        found.append(WrappedKey("pkcs7", "RSA", f"serial {number:x}, issuer {_common_name(name)}"))
-    if not found:
-        raise MalformedError(f"{_CMS} names no recipient")
-    return found
-
-
-def _common_name(name: der.Element) -> str:
-    for relative in der.children(name, der.SEQUENCE, _CMS):
-        for attribute in der.children(relative, der.SET, _CMS):
-            kind, value = _pair(der.children(attribute, der.SEQUENCE, _CMS))
-            if kind.tag == der.OBJECT_ID and kind.value == _COMMON_NAME:
-                return f"CN={value.value.decode('utf-8', 'replace')[:120]}"
-    return "without a common name"
-
-
-def _pair(elements: list[der.Element]) -> tuple[der.Element, der.Element]:
-    return _at(elements, 0), _at(elements, 1)
-
-
-def _at(elements: list[der.Element], index: int) -> der.Element:
-    if index >= len(elements):
-        raise MalformedError(f"{_CMS} is not EnvelopedData")
-    return elements[index]
-
-
-def _pkcs11(packet: bytes) -> list[WrappedKey]:
-    """The JSON of the format: one blob a recipient, which does not say whose it is."""
-    document = strictjson.load_object(packet, "the PKCS#11 packet", max_bytes=_MAX_PACKET_BYTES)
-    recipients = document.get("recipients")
-    if not isinstance(recipients, list) or not all(isinstance(one, dict) for one in recipients):
-        raise MalformedError("the PKCS#11 packet has no list of recipients")
-    return [WrappedKey("pkcs11", f"RSA-OAEP {one.get('hash') or 'sha256'}") for one in recipients]
+def _inside(scheme: str, packet: bytes) -> list[tuple[str, bytes]]:
+    """Schemes and packets inside of one that Boltseal's key provider wrote; else the packet."""
+    opened = envelope.open_up(packet) if scheme.startswith("provider.") else []
+    return opened or [(scheme, packet)]

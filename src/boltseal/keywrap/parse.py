@@ -3,92 +3,123 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
-from boltseal._io.files import read_bounded, read_user_file, storage_errors
-from boltseal.errors import KeyFileError, LimitExceededError, UnsupportedError, UsageError
-from boltseal.keywrap.jwe import JweIdentity, JweRecipient
-from boltseal.keywrap.keyfiles import load_private, load_public
-from boltseal.spec.limits import MAX_KEY_FILE_BYTES
+from boltseal.errors import KeyFileError, UsageError
+from boltseal.keywrap.options import KeyOptions
 from boltseal.spec.reference import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-_LATER = ("pkcs7", "pgp", "pkcs11", "provider")
-_MAX_PASSPHRASE_BYTES = 4096
+    from boltseal.keywrap.base import Identity, Recipient
+    from boltseal.keywrap.keyring import Keyring
+
+    MakeRecipient = Callable[[str, KeyOptions], Recipient]
+    MakeIdentity = Callable[[str, KeyOptions], Identity]
+
+KEY_SERVICES = ("awskms", "gcpkms", "azurekms", "hashivault")
+
+# Where each spelling is understood. A module is imported when its spelling is met: every kind of
+# key has libraries of its own, and nobody pays for the others'.
+_ROOM = "boltseal.keywrap."
+_RECIPIENTS = {
+    "jwe": "jwe_files",
+    "pkcs7": "pkcs7.keys",
+    "pgp": "pgp.keys",
+    "pkcs11": "pkcs11.keys",
+    "provider": "keyprovider.keys",
+    "pq": "pq.keys",
+    **dict.fromkeys(KEY_SERVICES, "kms.keys"),
+}
+_IDENTITIES = {
+    "pgp": "pgp.keys",
+    "pkcs11": "pkcs11.keys",
+    "provider": "keyprovider.keys",
+    **dict.fromkeys(KEY_SERVICES, "kms.keys"),
+}
+RECIPIENT_KINDS = "jwe:FILE, pkcs7:CERT, pgp:WHO, pkcs11:FILE, pq:FILE or provider:NAME"
 
 
-def parse_recipient(text: str, *, with_kid: bool = True) -> JweRecipient:
-    """``jwe:FILE``. Raises UsageError, KeyFileError, NotFoundError or UnsupportedError."""
-    scheme, colon, path = text.partition(":")
-    if scheme in _LATER and colon:
-        raise UnsupportedError(
-            f"recipients of the kind {scheme}: are not in this version", hint="use jwe:FILE"
-        )
-    if scheme != "jwe" or not colon:
-        raise UsageError(f"recipient {shown(text)!r} names no protocol", hint="write jwe:FILE")
-    if not path:
-        raise UsageError(f"recipient {text!r} names no file", hint="write jwe:FILE")
-    if ":" in path and not os.path.exists(path):
-        raise UsageError(
-            f"there is no file {shown(path)!r}",
-            hint="a public key has no passphrase: write jwe:FILE",
-        )
-    return JweRecipient(load_public(_read(path), path), with_kid)
+def parse_recipient(text: str, options: KeyOptions | None = None) -> Recipient:
+    """``jwe:FILE``, ``pkcs7:FILE``, ``pgp:WHO``, ``pkcs11:FILE``, ``provider:NAME[:PARAMETER]``,
+    ``pq:FILE``, or the URI of a key service (``awskms:``, ``gcpkms:``, ``azurekms:``,
+    ``hashivault:``).
 
-
-def parse_identity(text: str, *, ask: Callable[[str], bytes | None] | None = None) -> JweIdentity:
-    """``FILE``, ``FILE:PASSPHRASE``, ``FILE:pass=TEXT``, ``FILE:file=PATH`` or ``FILE:fd=N``.
-
-    ``ask`` is called with the file's name when the key is encrypted and no passphrase was named.
+    Raises UsageError, KeyFileError, NotFoundError, KeyServiceError or MissingExtraError.
     """
-    if text.startswith("provider:"):
-        raise UnsupportedError("key providers are not in this version", hint="use a key file")
-    path, colon, rest = text.partition(":")
-    if colon and not os.path.exists(path) and os.path.exists(text):
-        path, rest, colon = text, "", ""  # a file whose name has a colon
-    if not path:
-        raise UsageError("a key needs a file name", hint="write FILE or FILE:pass=TEXT")
-    if path == "jwe" and not os.path.exists(path):
-        raise UsageError("private keys are named without jwe:", hint="write FILE or FILE:pass=TEXT")
-
-    def passphrase() -> bytes | None:
-        if colon:
-            return read_passphrase(rest)
-        return ask(path) if ask is not None else None
-
-    return JweIdentity(load_private(_read(path), path, passphrase), path)
-
-
-def _read(path: str) -> bytes:
-    try:
-        return read_user_file(path, "key file", max_bytes=MAX_KEY_FILE_BYTES)
-    except LimitExceededError as error:
-        raise KeyFileError(error.message) from None
-
-
-def read_passphrase(rest: str, *, bare: bool = True) -> bytes:
-    """``pass=TEXT``, ``file=PATH``, ``fd=N``, or with ``bare`` the passphrase itself."""
-    kind, equals, value = rest.partition("=")
-    if equals and kind == "pass":
-        return os.fsencode(value)
-    if equals and kind == "file":
-        raw = read_user_file(value, "passphrase file", max_bytes=_MAX_PASSPHRASE_BYTES)
-        return _first_line(raw)
-    if equals and kind == "fd":
-        if not value.isascii() or not value.isdigit() or len(value) > 6:
-            raise UsageError("fd= takes the number of an open file descriptor")
-        with storage_errors("reading a passphrase from the file descriptor given"):
-            raw = read_bounded(int(value), "passphrase", max_bytes=_MAX_PASSPHRASE_BYTES)
-        return _first_line(raw)
-    if not bare:
+    scheme, colon, rest = text.partition(":")
+    home = _RECIPIENTS.get(scheme)
+    if home is None or not colon:
         raise UsageError(
-            "this does not say where the passphrase is",
-            hint="write ask, file=PATH, fd=N or pass=TEXT",
+            f"recipient {shown(text)!r} names no protocol", hint=f"write {RECIPIENT_KINDS}"
         )
-    return os.fsencode(rest)
+    if not rest:
+        raise UsageError(f"recipient {text!r} names nobody", hint=f"write {RECIPIENT_KINDS}")
+    make = cast("MakeRecipient", import_module(_ROOM + home).recipient)
+    return make(text if scheme in KEY_SERVICES else rest, options or KeyOptions())
 
 
-def _first_line(raw: bytes) -> bytes:
-    return raw.rstrip(b"\r\n")
+def parse_identity(text: str, options: KeyOptions | None = None) -> Identity:
+    """``FILE``, ``FILE:PASSPHRASE``, ``FILE:pass=TEXT``, ``FILE:file=PATH``, ``FILE:fd=N``,
+    ``FILE:env=NAME``; ``pgp:[WHO]`` for GnuPG's own keys, ``pkcs11:FILE`` or ``pkcs11:URI``,
+    ``provider:NAME[:PARAMETER]``, or the URI of a key service.
+
+    The one identity serves every protocol that the key can be used with. Raises UsageError,
+    KeyFileError, NotFoundError, KeyServiceError or MissingExtraError.
+    """
+    options = options or KeyOptions()
+    special = _special(text, options)
+    if special is not None:
+        return special
+    from boltseal.keywrap import identity_files
+
+    loaded = identity_files.load(text, options)
+    if loaded.identity is None:
+        raise KeyFileError(
+            f"{loaded.label} holds a certificate, not a private key",
+            hint="opening an image takes the private key; a certificate may come with it",
+        )
+    return loaded.identity
+
+
+def parse_keyring(
+    values: Iterable[str | os.PathLike[str] | Identity], options: KeyOptions | None = None
+) -> Keyring:
+    """All of a caller's keys, in order: texts as :func:`parse_identity` reads them, folders with
+    keys below them, certificates beside their keys, and Identity objects as they are.
+
+    The keyring's ``notes`` say which files of a folder were no keys.
+    """
+    from boltseal.keywrap.base import Identity
+    from boltseal.keywrap.collect import Collection
+
+    options = options or KeyOptions()
+    found = Collection(options)
+    for value in values:
+        if isinstance(value, (str, os.PathLike)):
+            text = os.fspath(value)
+            special = _special(text, options)
+            found.add(special) if special is not None else found.add_path(text)
+        elif isinstance(value, Identity):
+            found.add(value)
+        else:
+            raise UsageError(f"{value!r} is not an identity", hint="give a private key's file")
+    return found.keyring()
+
+
+def _special(text: str, options: KeyOptions) -> Identity | None:
+    """An identity that is named by its kind; None when the text is the name of a file."""
+    scheme, colon, rest = text.partition(":")
+    home = _IDENTITIES.get(scheme)
+    if text == "pgp" and not os.path.exists(text):
+        home, colon = _IDENTITIES["pgp"], ":"
+    if home is not None and colon:
+        make = cast("MakeIdentity", import_module(_ROOM + home).identity)
+        return make(text if scheme in KEY_SERVICES else rest, options)
+    if scheme in _RECIPIENTS and colon and not os.path.exists(scheme):
+        raise UsageError(
+            f"private keys are named without {scheme}:", hint="write FILE or FILE:pass=TEXT"
+        )
+    return None

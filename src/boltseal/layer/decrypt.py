@@ -10,7 +10,6 @@ from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Decryptor
 from boltseal.blockcipher.options import PrivateOptions, PublicOptions
 from boltseal.errors import UnsupportedError
-from boltseal.keywrap import keyring
 from boltseal.layer.content import ContentCheck
 from boltseal.layer.stream import CheckedReader
 from boltseal.spec import annotations as names
@@ -19,9 +18,9 @@ from boltseal.spec.edit import DescriptorEdit
 from boltseal.spec.mediatypes import layer_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from boltseal.keywrap.base import Identity
+    from boltseal.keywrap.keyring import Keyring
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
 
@@ -36,7 +35,7 @@ class UnlockedLayer:
     plain_type: str
 
 
-def unlock_layer(layer: Descriptor, identities: Sequence[Identity]) -> UnlockedLayer:
+def unlock_layer(layer: Descriptor, keyring: Keyring) -> UnlockedLayer:
     """Unwrap a layer's key without reading the layer.
 
     Raises NoMatchingKeyError, or an IntegrityError for options or packets that are refused.
@@ -45,7 +44,7 @@ def unlock_layer(layer: Descriptor, identities: Sequence[Identity]) -> UnlockedL
     if kind is None or not kind.encrypted:
         raise UnsupportedError(f"an encrypted layer of type {layer.media_type} is not known")
     public = PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS))
-    opened = keyring.unwrap(identities, layer.annotations)
+    opened = keyring.unwrap(layer.annotations)
     return UnlockedLayer(public, PrivateOptions.parse(opened.secret), opened.identity, kind.plain)
 
 

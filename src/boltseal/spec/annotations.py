@@ -18,6 +18,9 @@ REF_NAME = "org.opencontainers.image.ref.name"
 ATTESTATION_TYPE = "vnd.docker.reference.type"
 ATTESTATION_DIGEST = "vnd.docker.reference.digest"
 
+QUANTUM_SAFE = "provider.boltseal-pq"  # the one scheme whose packets withstand quantum computers
+KEY_SERVICE = "provider.boltseal-kms"
+
 # A layer whose annotations were `{}` or `null` gets them back exactly: this keeps that text while
 # the layer is encrypted.
 EMPTY_MARK = "org.boltseal.annotations"

@@ -24,6 +24,7 @@ from boltseal.errors import (
 )
 from boltseal.keywrap.jwe import JweIdentity, JweRecipient
 from boltseal.keywrap.keyfiles import load_private, load_public
+from boltseal.keywrap.keyring import Keyring
 from boltseal.layer.content import ContentCheck
 from boltseal.layer.decrypt import decrypt_layer, unlock_layer
 from boltseal.layer.encrypt import encrypt_layer
@@ -104,7 +105,7 @@ def test_lengths_around_the_edges(length: int, who: tuple[JweRecipient, JweIdent
     assert target.committed == sealed.digest == Digest.of(bytes(target.written))
     assert sealed.size == length
     opened = Memory()
-    unlocked = unlock_layer(sealed, [identity])
+    unlocked = unlock_layer(sealed, Keyring((identity,)))
     edit = decrypt_layer(sealed, unlocked, Memory(bytes(target.written)), opened)
     assert bytes(opened.written) == plain
     assert (edit.digest, edit.media_type) == (layer.digest, TAR)
@@ -136,7 +137,7 @@ def test_a_changed_bit_is_never_committed(
     forged = Descriptor(sealed.media_type, Digest.of(changed), 64, sealed.annotations)
     opened = Memory()
     with pytest.raises(AuthenticationError):
-        decrypt_layer(forged, unlock_layer(forged, [identity]), Memory(changed), opened)
+        decrypt_layer(forged, unlock_layer(forged, Keyring((identity,))), Memory(changed), opened)
     assert opened.committed is None
 
 
@@ -148,15 +149,16 @@ def test_recipients_are_added_beside_the_old_ones(
     sealed = after(layer, encrypt_layer(layer, Memory(b"x"), target, [recipient]))
     other = JweIdentity(load_private((keys / "other.pem").read_bytes(), "other", lambda: None))
     new = JweRecipient(load_public((keys / "other.pub.pem").read_bytes(), "other"))
-    edit = add_recipients(sealed, unlock_layer(sealed, [identity]), [new])
+    edit = add_recipients(sealed, unlock_layer(sealed, Keyring((identity,))), [new])
     shared = Descriptor(
         sealed.media_type, sealed.digest, 1, {**sealed.annotations, **edit.set_annotations}
     )
     secrets = {
-        json.dumps(str(unlock_layer(shared, [one]).private.symkey)) for one in (identity, other)
+        json.dumps(str(unlock_layer(shared, Keyring((one,))).private.symkey))
+        for one in (identity, other)
     }
     assert len(secrets) == 1
-    assert isinstance(unlock_layer(shared, [other]).private, PrivateOptions)
+    assert isinstance(unlock_layer(shared, Keyring((other,))).private, PrivateOptions)
 
 
 CONTENT = b"a layer's tar archive " * 3000

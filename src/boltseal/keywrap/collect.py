@@ -1,0 +1,88 @@
+"""Gather identities from files and folders into a keyring."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from boltseal.errors import BoltsealError, KeyFileError
+from boltseal.keywrap import identity_files, keydir, secrets
+from boltseal.keywrap.identity_files import FileIdentity, Loaded
+from boltseal.keywrap.keyring import Keyring
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from boltseal.keywrap.base import Identity
+    from boltseal.keywrap.options import KeyOptions
+
+
+class Collection:
+    """Identities in order, and the certificates that belong to some of them."""
+
+    def __init__(self, options: KeyOptions) -> None:
+        self._options = options
+        self._identities: list[Identity] = []
+        self._certificates: list[tuple[str, x509.Certificate]] = []
+        self._notes: dict[str, None] = {}
+
+    def add(self, identity: Identity) -> None:
+        """One more identity."""
+        self._identities.append(identity)
+
+    def add_path(self, text: str) -> None:
+        """A file or folder, perhaps with the passphrase of its keys. Raises BoltsealError."""
+        path, how = identity_files.split(text)
+        if path and os.path.isdir(path):
+            self._add_folder(path, how)
+        else:
+            self._take(identity_files.load(text, self._options))
+
+    def keyring(self) -> Keyring:
+        """All of it, with each certificate beside its key."""
+        mine = [self._with_certificates(one) for one in self._identities]
+        return Keyring(tuple(mine), tuple(self._notes))
+
+    def _take(self, loaded: Loaded) -> None:
+        if loaded.identity is not None:
+            self._identities.append(loaded.identity)
+        self._certificates += [(loaded.label, one) for one in loaded.certificates]
+
+    def _add_folder(self, folder: str, how: str | None) -> None:
+        """Every key below a folder. What is no key is skipped with a note."""
+        passphrase = None if how is None else secrets.read(how, self._options.environment)
+        found = 0
+        for file in keydir.walk(folder):
+            if file.problem is not None:
+                self._notes[f"{file.path} was skipped: {file.problem}"] = None
+                continue
+            try:
+                loaded = identity_files.load_bytes(
+                    file.content, file.path, lambda: passphrase, self._options
+                )
+            except BoltsealError as error:
+                reason = error.message.removeprefix(f"{file.path} ").removeprefix(f"{file.path}: ")
+                self._notes[f"{file.path} was skipped: {reason}"] = None
+                continue
+            self._take(loaded)
+            found += loaded.identity is not None
+        if not found:
+            raise KeyFileError(
+                f"there is no key that can be used below {folder}",
+                hint="; ".join(list(self._notes)[:3]) or None,
+            )
+
+    def _with_certificates(self, identity: Identity) -> Identity:
+        if not self._certificates or not isinstance(identity, FileIdentity):
+            return identity
+        from boltseal.keywrap.pkcs7.keys import Pkcs7Identity, subjects_of
+
+        members: list[Identity] = []
+        for member in identity.members:
+            if isinstance(member, Pkcs7Identity):
+                mine = [one for _, one in self._certificates if member.fits(one)]
+                members.append(replace(member, subjects=subjects_of(mine)))
+            else:
+                members.append(member)
+        return FileIdentity(tuple(members))

@@ -1,0 +1,1 @@
+"""The ``provider.<name>`` schemes, client side: programs and services that hold keys."""

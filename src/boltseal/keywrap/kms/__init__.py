@@ -1,0 +1,1 @@
+"""The ``provider.boltseal-kms`` scheme: keys that never leave a cloud's key service."""

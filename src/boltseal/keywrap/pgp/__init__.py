@@ -1,0 +1,1 @@
+"""The ``pgp`` scheme: OpenPGP keys, by way of GnuPG."""

@@ -1,0 +1,1 @@
+"""Exported OpenPGP secret keys, in a private temporary home of GnuPG's."""

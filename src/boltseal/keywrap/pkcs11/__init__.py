@@ -1,0 +1,1 @@
+"""The ``pkcs11`` scheme: RSA keys in tokens and security modules."""

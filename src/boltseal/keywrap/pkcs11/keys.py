@@ -1,0 +1,1 @@
+"""Recipients and identities of the ``pkcs11`` scheme."""

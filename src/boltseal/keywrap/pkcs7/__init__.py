@@ -1,0 +1,1 @@
+"""The ``pkcs7`` scheme: X.509 certificates and their RSA keys."""

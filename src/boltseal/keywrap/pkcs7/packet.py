@@ -1,0 +1,210 @@
+"""EnvelopedData (RFC 5652 section 6.1) in the shapes that other implementations write.
+
+AES-GCM in it is not what RFC 5084 says: the parameters are a sequence inside a sequence whose tag
+says it is primitive, the nonce in them carries the context tag 4, and the tag of 16 bytes stands at
+the end of the content. The content itself is a context tag 0 of either form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boltseal._io import der
+from boltseal.errors import LimitExceededError, MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WHAT = "the PKCS#7 packet"
+MAX_RECIPIENTS = 256  # of one packet
+GCM_TAG_BYTES = 16
+GCM_NONCE_BYTES = 12
+
+_DATA = bytes.fromhex("2a864886f70d010701")  # 1.2.840.113549.1.7.1
+_ENVELOPED = bytes.fromhex("2a864886f70d010703")  # 1.2.840.113549.1.7.3
+_RSA = bytes.fromhex("2a864886f70d010101")  # 1.2.840.113549.1.1.1, PKCS#1 v1.5
+_AES = bytes.fromhex("6086480165030401")  # 2.16.840.1.101.3.4.1
+_AES_128_GCM = _AES + b"\x06"
+_CIPHERS = {
+    _AES + b"\x02": ("cbc", 16),
+    _AES + b"\x2a": ("cbc", 32),
+    _AES_128_GCM: ("gcm", 16),
+    _AES + b"\x2e": ("gcm", 32),
+}
+_NULL = b"\x05\x00"
+_PRIMITIVE_SEQUENCE = 0x10
+_CONTEXT_0 = 0x80
+_CONTEXT_4 = 0x84
+_CONSTRUCTED_0 = 0xA0
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientInfo:
+    """One recipient: DER of the issuer's name, the serial number, and the encrypted key."""
+
+    issuer: bytes
+    serial: int
+    encrypted_key: bytes
+    is_supported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Enveloped:
+    """What is in a packet. ``mode`` is ``gcm`` or ``cbc``, ``iv`` its nonce or first block."""
+
+    recipients: tuple[RecipientInfo, ...]
+    mode: str
+    key_bytes: int
+    iv: bytes
+    content: bytes
+
+
+def parse(packet: bytes) -> Enveloped:
+    """Read a packet. Raises MalformedError or LimitExceededError."""
+    outer = list(der.read(packet, WHAT))
+    if len(outer) != 1:
+        raise MalformedError(f"{WHAT} is not one DER element")
+    kind, wrapped = _fields(outer[0], 2)
+    _expect(kind, _ENVELOPED)
+    if wrapped.tag != _CONSTRUCTED_0:
+        raise _unknown()
+    fields = der.children(_only(wrapped), der.SEQUENCE, WHAT)
+    if len(fields) != 3 or fields[0] != der.Element(der.INTEGER, b"\x00"):
+        raise MalformedError(f"{WHAT} is not EnvelopedData version 0")
+    infos = der.children(fields[1], der.SET, WHAT)
+    if not infos:
+        raise MalformedError(f"{WHAT} names no recipient")
+    if len(infos) > MAX_RECIPIENTS:
+        raise LimitExceededError(f"{WHAT} has over {MAX_RECIPIENTS} recipients")
+    mode, key_bytes, iv, content = _content(fields[2])
+    return Enveloped(tuple(map(_recipient, infos)), mode, key_bytes, iv, content)
+
+
+def build(recipients: Sequence[RecipientInfo], nonce: bytes, content: bytes) -> bytes:
+    """A packet with AES-128-GCM; ``content`` is ciphertext and tag."""
+    parameters = der.encode(
+        der.SEQUENCE,
+        der.encode(_CONTEXT_4, nonce),
+        der.encode(der.INTEGER, bytes((GCM_TAG_BYTES,))),
+    )
+    encrypted = der.encode(
+        der.SEQUENCE,
+        der.encode(der.OBJECT_ID, _DATA),
+        der.encode(
+            der.SEQUENCE,
+            der.encode(der.OBJECT_ID, _AES_128_GCM),
+            der.encode(_PRIMITIVE_SEQUENCE, parameters),
+        ),
+        der.encode(_CONTEXT_0, content),
+    )
+    infos = sorted(_encode(one) for one in recipients)  # a SET OF is in order (X.690 section 11.6)
+    enveloped = der.encode(
+        der.SEQUENCE, der.encode(der.INTEGER, b"\x00"), der.encode(der.SET, *infos), encrypted
+    )
+    return der.encode(
+        der.SEQUENCE,
+        der.encode(der.OBJECT_ID, _ENVELOPED),
+        der.encode(_CONSTRUCTED_0, enveloped),
+    )
+
+
+def common_name(issuer: bytes) -> str:
+    """``CN=…`` of a distinguished name, for people."""
+    found = "without a common name"
+    for name in der.read(issuer, WHAT):
+        for relative in der.children(name, der.SEQUENCE, WHAT):
+            for attribute in der.children(relative, der.SET, WHAT):
+                kind, value = _fields(attribute, 2)
+                if kind == der.Element(der.OBJECT_ID, b"\x55\x04\x03"):
+                    found = f"CN={value.value.decode('utf-8', 'replace')[:120]}"
+    return found
+
+
+def _encode(one: RecipientInfo) -> bytes:
+    serial = one.serial.to_bytes(one.serial.bit_length() // 8 + 1, signed=True)
+    return der.encode(
+        der.SEQUENCE,
+        der.encode(der.INTEGER, b"\x00"),
+        der.encode(der.SEQUENCE, one.issuer, der.encode(der.INTEGER, serial)),
+        der.encode(der.SEQUENCE, der.encode(der.OBJECT_ID, _RSA), _NULL),
+        der.encode(der.OCTET_STRING, one.encrypted_key),
+    )
+
+
+def _recipient(info: der.Element) -> RecipientInfo:
+    version, name, algorithm, key = _fields(info, 4)
+    issuer, serial = _fields(name, 2)
+    if version.tag != der.INTEGER or serial.tag != der.INTEGER or key.tag != der.OCTET_STRING:
+        raise _unknown()
+    kind = der.children(algorithm, der.SEQUENCE, WHAT)
+    return RecipientInfo(
+        issuer=der.encode(issuer.tag, issuer.value),
+        serial=int.from_bytes(serial.value, signed=True),
+        encrypted_key=key.value,
+        is_supported=bool(kind) and kind[0] == der.Element(der.OBJECT_ID, _RSA),
+    )
+
+
+def _content(element: der.Element) -> tuple[str, int, bytes, bytes]:
+    kind, algorithm, body = _fields(element, 3)
+    _expect(kind, _DATA)
+    cipher, parameters = _fields(algorithm, 2)
+    if cipher.tag != der.OBJECT_ID or cipher.value not in _CIPHERS:
+        raise MalformedError(f"{WHAT} uses a content encryption that is not allowed")
+    mode, key_bytes = _CIPHERS[cipher.value]
+    if mode == "gcm":
+        return mode, key_bytes, _gcm_nonce(parameters), _octets(body)
+    if parameters.tag != der.OCTET_STRING or len(parameters.value) != 16:
+        raise MalformedError(f"{WHAT} has an AES-CBC vector that is not 16 bytes")
+    return mode, key_bytes, parameters.value, _octets(body)
+
+
+def _gcm_nonce(parameters: der.Element) -> bytes:
+    if parameters.tag not in (der.SEQUENCE, _PRIMITIVE_SEQUENCE):
+        raise _unknown()
+    fields = list(der.read(parameters.value, WHAT))
+    if len(fields) == 1 and fields[0].tag == der.SEQUENCE:  # as peers write it
+        fields = list(der.read(fields[0].value, WHAT))
+    if not fields or fields[0].tag not in (der.OCTET_STRING, _CONTEXT_4):
+        raise _unknown()
+    if len(fields[0].value) != GCM_NONCE_BYTES:
+        raise MalformedError(f"{WHAT} has an AES-GCM nonce that is not {GCM_NONCE_BYTES} bytes")
+    # the standard's default would be a tag of 12 bytes (RFC 5084 section 3.2), which nobody writes
+    if fields[1:] != [der.Element(der.INTEGER, bytes((GCM_TAG_BYTES,)))]:
+        raise MalformedError(f"{WHAT} has an AES-GCM tag that is not {GCM_TAG_BYTES} bytes")
+    return fields[0].value
+
+
+def _octets(body: der.Element) -> bytes:
+    if body.tag == _CONTEXT_0:
+        return body.value
+    if body.tag != _CONSTRUCTED_0:
+        raise _unknown()
+    parts = list(der.read(body.value, WHAT))
+    if not all(part.tag == der.OCTET_STRING for part in parts):
+        raise _unknown()
+    return b"".join(part.value for part in parts)
+
+
+def _fields(element: der.Element, count: int) -> list[der.Element]:
+    fields = der.children(element, der.SEQUENCE, WHAT)
+    if len(fields) != count:
+        raise _unknown()
+    return fields
+
+
+def _only(element: der.Element) -> der.Element:
+    inside = list(der.read(element.value, WHAT))
+    if len(inside) != 1:
+        raise _unknown()
+    return inside[0]
+
+
+def _expect(element: der.Element, object_id: bytes) -> None:
+    if element != der.Element(der.OBJECT_ID, object_id):
+        raise _unknown()
+
+
+def _unknown() -> MalformedError:
+    return MalformedError(f"{WHAT} does not have the structure of EnvelopedData")

@@ -1,0 +1,1 @@
+"""The ``provider.boltseal-pq`` scheme: recipients that withstand quantum computers."""

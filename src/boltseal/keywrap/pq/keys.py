@@ -1,0 +1,138 @@
+"""Recipients and identities of the ``provider.boltseal-pq`` scheme.
+
+One packet a recipient: HPKE (RFC 9180, single shot, base mode) with the X-Wing KEM, HKDF-SHA256 and
+AES-256-GCM, from PyCA's implementation. ADR 0009 has the packet byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boltseal._io import b64, strictjson
+from boltseal.errors import KeyFileError, MalformedError
+from boltseal.keywrap.base import NotMyKeyError, WrappedKey
+from boltseal.keywrap.identity_files import read_key_file
+from boltseal.keywrap.pq import hybrid
+from boltseal.spec.annotations import QUANTUM_SAFE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives import hpke
+
+    from boltseal.keywrap.options import KeyOptions
+    from boltseal.keywrap.pq.hybrid import PrivateKey, PublicKey
+
+KIND = "pq/1"
+SUITE = "MLKEM768-X25519,HKDF-SHA256,AES-256-GCM"
+_WHAT = "the post-quantum packet"
+_MAX_PACKET_BYTES = 128 * 1024
+_ENCAPSULATED_BYTES = 1120
+_MEMBERS = {"boltseal", "suite", "recipient", "sealed"}
+
+
+@dataclass(frozen=True, slots=True)
+class HybridWrapper:
+    """One packet a recipient."""
+
+    scheme: str = QUANTUM_SAFE
+
+    def wrap(self, recipients: Sequence[HybridRecipient], secret: bytes) -> list[bytes]:
+        return [_seal(one.key, secret) for one in recipients]
+
+
+@dataclass(frozen=True, slots=True)
+class HybridRecipient:
+    """An X-Wing public key."""
+
+    key: PublicKey
+    wrapper: HybridWrapper = HybridWrapper()
+    quantum_safe: bool = True
+
+    def describe(self) -> str:
+        return f"pq X-Wing {self.key.thumbprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class HybridIdentity:
+    """An X-Wing private key; ``label`` is how the user named it."""
+
+    key: PrivateKey
+    label: str = "key"
+
+    def handles(self, scheme: str) -> bool:
+        return scheme == QUANTUM_SAFE
+
+    def unwrap(self, scheme: str, packet: bytes) -> bytes:
+        recipient, sealed = _parse(packet)
+        if recipient != self.key.public_key().thumbprint:
+            raise NotMyKeyError("it was wrapped for another key")
+        try:
+            return _suite().decrypt(sealed, self.key.load(), info=_info(recipient))
+        except Exception:  # noqa: BLE001  whatever the library raises
+            raise NotMyKeyError("it names this key, but does not open with it") from None
+
+    def describe(self) -> str:
+        return f"{self.label} (X-Wing, {self.key.public_key().thumbprint})"
+
+
+def recipient(path: str, options: KeyOptions) -> HybridRecipient:
+    """``pq:FILE``: a file with an X-Wing public key. Raises KeyFileError."""
+    raw = read_key_file(path)
+    key = hybrid.load_public(raw)
+    if key is None:
+        private = b"PRIVATE KEY-----" in raw
+        raise KeyFileError(
+            f"{path} holds a private key, and recipients are public keys"
+            if private
+            else f"{path} holds no X-Wing public key",
+            hint="make a key pair with: boltseal keygen -a xwing FILE",
+        )
+    return HybridRecipient(key)
+
+
+def describe_packet(packet: bytes) -> list[WrappedKey]:
+    """Whom a packet names."""
+    recipient, _ = _parse(packet)
+    return [WrappedKey(QUANTUM_SAFE, "HPKE X-Wing", recipient)]
+
+
+def _seal(key: PublicKey, secret: bytes) -> bytes:
+    sealed = _suite().encrypt(secret, key.load(), info=_info(key.thumbprint))
+    document = {
+        "boltseal": KIND,
+        "suite": SUITE,
+        "recipient": key.thumbprint,
+        "sealed": b64.encode(sealed),
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _parse(packet: bytes) -> tuple[str, bytes]:
+    """The recipient's thumbprint, and encapsulated key and ciphertext one after the other."""
+    document = strictjson.load_object(packet, _WHAT, max_bytes=_MAX_PACKET_BYTES)
+    if document.get("boltseal") != KIND or document.get("suite") != SUITE:
+        raise MalformedError(
+            f"{_WHAT} is of a kind that this version does not know",
+            hint="a newer Boltseal may have written it",
+        )
+    recipient, sealed = document.get("recipient"), document.get("sealed")
+    if set(document) != _MEMBERS or not isinstance(recipient, str) or not isinstance(sealed, str):
+        raise MalformedError(f"{_WHAT} does not have the members it should have")
+    raw = b64.decode(sealed, _WHAT)
+    if len(raw) <= _ENCAPSULATED_BYTES + 16:
+        raise MalformedError(f"{_WHAT} is too short")
+    return recipient, raw
+
+
+def _info(recipient: str) -> bytes:
+    """Binds kind, suite and recipient to the ciphertext (RFC 9180 section 5.1)."""
+    return f"boltseal {KIND} {SUITE} {recipient}".encode()
+
+
+def _suite() -> hpke.Suite:
+    from cryptography.hazmat.primitives import hpke
+
+    return hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
