@@ -18,6 +18,8 @@ examples:
   boltseal keygen -a p256 edge.pem
   boltseal keygen --passphrase file=secret.txt prod.pem
   boltseal keygen --passphrase ask prod.pem
+  boltseal keygen -a xwing archive.pem        for what has to outlive quantum computers
+  boltseal keygen --certificate alice alice.pem
 """
 
 
@@ -38,6 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ask|file=…|fd=N|pass=…",
         help="encrypt the private key (skopeo cannot read an encrypted PKCS#8 key)",
     )
+    parser.add_argument(
+        "--certificate",
+        metavar="NAME",
+        help="also write a self-signed certificate with this common name, for pkcs7: recipients",
+    )
+    parser.add_argument(
+        "--days",
+        type=int,
+        default=365,
+        metavar="N",
+        help="how long the certificate is valid (default: %(default)s)",
+    )
     options.add_output(parser)
 
 
@@ -45,11 +59,14 @@ def run(args: argparse.Namespace, output: Output) -> int:
     """Generate, and say where the files are."""
     from dataclasses import asdict
 
-    from boltseal.keywrap.generate import generate
+    from boltseal.keywrap.generate import Subject, generate
 
-    pair = generate(args.file, args.algorithm, _passphrase(args.passphrase, args.file))
+    subject = None if args.certificate is None else Subject(args.certificate, args.days)
+    pair = generate(args.file, args.algorithm, _passphrase(args.passphrase, args.file), subject)
     output.line(f"private key  {pair.private_file}  (keep it secret)")
     output.line(f"public key   {pair.public_file}")
+    if pair.certificate_file is not None:
+        output.line(f"certificate  {pair.certificate_file}  (self-signed, for {args.days} days)")
     output.line(f"{pair.kind}, thumbprint {pair.thumbprint}")
     output.document(lambda: asdict(pair))
     return 0
