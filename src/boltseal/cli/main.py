@@ -56,7 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signals.catch()
     if arguments is None:
+        from boltseal.cli.argv import hide_secrets
+
         signals.hide_dropped()
+        hide_secrets(given)
     arguments = join_dash_values(given)
     # Only the command that is used is imported: start-up is what a node pays for every layer.
     arguments[:1] = [ALIASES.get(one, one) for one in arguments[:1]]

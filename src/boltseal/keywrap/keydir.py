@@ -36,7 +36,9 @@ def walk(folder: str) -> Iterator[Found]:
     Raises StorageError when the folder cannot be listed, LimitExceededError over MAX_FILES.
     """
     root = os.path.realpath(folder)
-    seen: set[tuple[int, int]] = set()
+    with storage_errors(f"listing {folder}"):
+        info = os.stat(root)
+    seen = {(info.st_dev, info.st_ino)}
     for count, path in enumerate(_paths(folder, root, 0, seen)):
         if count >= MAX_FILES:
             raise LimitExceededError(f"{folder} has more than the limit of {MAX_FILES} files")

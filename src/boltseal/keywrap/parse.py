@@ -70,7 +70,7 @@ def parse_identity(text: str, options: KeyOptions | None = None) -> Identity:
     KeyFileError, NotFoundError, KeyServiceError or MissingExtraError.
     """
     options = options or KeyOptions()
-    special = _special(text, options)
+    special = special_identity(text, options)
     if special is not None:
         return special
     from boltseal.keywrap import identity_files
@@ -100,7 +100,7 @@ def parse_keyring(
     for value in values:
         if isinstance(value, (str, os.PathLike)):
             text = os.fspath(value)
-            special = _special(text, options)
+            special = special_identity(text, options)
             found.add(special) if special is not None else found.add_path(text)
         elif isinstance(value, Identity):
             found.add(value)
@@ -109,7 +109,7 @@ def parse_keyring(
     return found.keyring()
 
 
-def _special(text: str, options: KeyOptions) -> Identity | None:
+def special_identity(text: str, options: KeyOptions) -> Identity | None:
     """An identity that is named by its kind; None when the text is the name of a file."""
     scheme, colon, rest = text.partition(":")
     home = _IDENTITIES.get(scheme)

@@ -1,0 +1,101 @@
+"""``boltseal key``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boltseal.cli import access, keys, options
+from boltseal.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from boltseal.cli.output import Output
+    from boltseal.image.listing import Listing
+    from boltseal.keywrap.show import KeyReport
+
+EXAMPLES = """\
+examples:
+  boltseal key show prod.pem
+  boltseal key show alice.crt.pem --image docker://registry.example/app:v1
+  boltseal key show prod.pem:file=passphrase.txt --json
+"""
+_ACTIONS = ("show",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument("action", choices=_ACTIONS, help="show: tell what a key is")
+    parser.add_argument("file", metavar="KEY", help="key file, or anything else that -k takes")
+    parser.add_argument(
+        "--image", metavar="IMAGE", help="also tell whether this image lists the key"
+    )
+    options.add_platform(parser)
+    options.add_output(parser)
+    keys.add_options(parser)
+    access.add_one(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Tell what a key is; 3 when an image was named that neither lists it nor opens with it."""
+    from boltseal.keywrap.show import show
+
+    if args.platform and args.image is None:
+        raise UsageError("--platform goes with --image")
+    kinds = keys.key_options(args)
+    report = show(args.file, kinds)
+    _print(report, output)
+    found: tuple[Listing, ...] = ()
+    if args.image is not None:
+        from boltseal.image.listing import find
+        from boltseal.keywrap.parse import parse_keyring
+
+        keyring = parse_keyring([args.file], kinds) if report.private else None
+        found = find(
+            args.image,
+            report,
+            keyring,
+            platforms=options.platforms(args),
+            registry=access.one(args),
+        )
+        output.line()
+        output.line(args.image, style="bold")
+        output.table([["PLATFORM", "ENCRYPTED", "LISTED", "OPENS"], *map(_row, found)])
+    images = [one.to_json() for one in found] if args.image is not None else None
+    output.document(lambda: {**report.to_json(), "image": images})
+    return 0 if args.image is None or _is_there(found) else 3
+
+
+def _print(report: KeyReport, output: Output) -> None:
+    half = "private key" if report.private else "public key"
+    output.line(report.name, style="bold")
+    rows = [["kind", f"{report.kind}, {half}"]]
+    if report.thumbprint:
+        rows.append(["thumbprint", report.thumbprint])
+    rows += [["recipient", f"-r {one}"] for one in report.recipients]
+    if report.opens:
+        rows.append(["opens", ", ".join(report.opens)])
+    for one in report.certificates:
+        rows += [
+            ["certificate", one.subject],
+            ["  issued by", f"{one.issuer}, serial {one.serial}"],
+            ["  valid", f"{one.not_before} to {one.not_after}"],
+        ]
+        if one.problem:
+            rows.append(["  but", one.problem])
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        output.line(f"  {name.ljust(width)}  {value}")
+
+
+def _row(one: Listing) -> list[str]:
+    def of(count: int) -> str:
+        return f"{count} of {one.encrypted}" if one.encrypted else "-"
+
+    listed = of(one.named) + (f" ({one.unnamed} do not tell)" if one.unnamed else "")
+    opens = "not tried" if one.opened is None else of(one.opened)
+    return [one.platform, f"{one.encrypted} layers", listed, opens]
+
+
+def _is_there(found: tuple[Listing, ...]) -> bool:
+    return any(one.opened if one.opened is not None else one.named for one in found)

@@ -1,0 +1,203 @@
+"""What a key file is: kind, size, names, and the protocols it serves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from boltseal.errors import KeyFileError
+from boltseal.keywrap import identity_files, secrets
+from boltseal.keywrap.options import KeyOptions
+from boltseal.spec import annotations as names
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from boltseal.jose.jwk import Key
+    from boltseal.keywrap.base import Identity, WrappedKey
+
+_PRIVATE = b"PRIVATE KEY"
+_SCHEMES = ("jwe", "pkcs7", "pgp", "pkcs11", names.QUANTUM_SAFE, names.KEY_SERVICE)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReport:
+    """One certificate; days as ``YYYY-MM-DD``."""
+
+    subject: str
+    issuer: str
+    serial: str
+    not_before: str
+    not_after: str
+    problem: str | None = None  # why it may not be a recipient
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """One key. ``thumbprint`` is how ``inspect`` names it; ``recipients`` and ``opens`` are how it
+    may be named with ``-r``, and the protocols whose packets it opens.
+    """
+
+    name: str
+    kind: str
+    private: bool
+    thumbprint: str | None = None
+    recipients: tuple[str, ...] = ()
+    opens: tuple[str, ...] = ()
+    certificates: tuple[CertificateReport, ...] = ()
+    in_packets: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
+    """Scheme and name, as packets have them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        document = asdict(self)
+        del document["in_packets"]
+        return document
+
+    def is_named_by(self, key: WrappedKey) -> bool:
+        """Whether a wrapped key of an image names this key."""
+        # a provider's packet is named with the scheme inside of it
+        scheme = key.scheme.rpartition(" (")[2].rstrip(")")
+        return key.recipient is not None and (scheme, key.recipient) in self.in_packets
+
+
+def show(text: str, options: KeyOptions | None = None) -> KeyReport:
+    """What a file, or anything else that ``-k`` takes, is.
+
+    Raises KeyFileError for what is no key, and what reading raises.
+    """
+    options = options or KeyOptions()
+    from boltseal.keywrap.parse import special_identity
+
+    special = special_identity(text, options)
+    if special is not None:
+        return _identity(text, special, "a key that is not in a file")
+    path, how = identity_files.split(text)
+    raw = identity_files.read_key_file(path)
+
+    def passphrase() -> bytes | None:
+        if how is not None:
+            return secrets.read(how, options.environment)
+        return options.ask(path) if options.ask is not None else None
+
+    public = _public(raw, path, options)
+    if public is not None:
+        return public
+    loaded = identity_files.load_bytes(raw, path, passphrase, options)
+    if loaded.identity is None:
+        raise KeyFileError(f"{path} holds no key")
+    found = _private(loaded.identity, path)
+    return _with_certificates(found, loaded.certificates, path, options)
+
+
+def _public(raw: bytes, path: str, options: KeyOptions) -> KeyReport | None:
+    """A public key or certificates; None for what has to be read as a private key."""
+    if _PRIVATE in raw or (raw.lstrip()[:1] == b"{" and b'"d"' in raw):
+        return None
+    from boltseal.keywrap.keyfiles import load_public
+    from boltseal.keywrap.pkcs7 import certificates
+    from boltseal.keywrap.pq import hybrid
+
+    quantum_safe = hybrid.load_public(raw)
+    if quantum_safe is not None:
+        return KeyReport(
+            path,
+            hybrid.KIND,
+            private=False,
+            thumbprint=quantum_safe.thumbprint,
+            recipients=(f"pq:{path}",),
+            in_packets=frozenset({(names.QUANTUM_SAFE, quantum_safe.thumbprint)}),
+        )
+    try:
+        key = load_public(raw, path)
+    except KeyFileError:
+        return None
+    found = _jwe(key, path, private=False)
+    return _with_certificates(found, tuple(certificates.load(raw, path)), path, options)
+
+
+def _jwe(key: Key, path: str, *, private: bool) -> KeyReport:
+    is_rsa = key.kty == "RSA"
+    return KeyReport(
+        path,
+        key.describe(),
+        private=private,
+        thumbprint=key.thumbprint,
+        recipients=() if private else (f"jwe:{path}", *((f"pkcs11:{path}",) if is_rsa else ())),
+        opens=(("jwe", "pkcs7") if is_rsa else ("jwe",)) if private else (),
+        in_packets=frozenset({("jwe", key.thumbprint), ("pkcs11", key.thumbprint)}),
+    )
+
+
+def _private(identity: Identity, path: str) -> KeyReport:
+    from boltseal.keywrap.identity_files import FileIdentity
+    from boltseal.keywrap.jwe import JweIdentity
+    from boltseal.keywrap.pq.keys import HybridIdentity
+
+    if isinstance(identity, FileIdentity) and isinstance(identity.members[0], JweIdentity):
+        return _jwe(identity.members[0].key, path, private=True)
+    if isinstance(identity, HybridIdentity):
+        from boltseal.keywrap.pq import hybrid
+
+        thumbprint = identity.key.public_key().thumbprint
+        return KeyReport(
+            path,
+            hybrid.KIND,
+            private=True,
+            thumbprint=thumbprint,
+            opens=("pq",),
+            in_packets=frozenset({(names.QUANTUM_SAFE, thumbprint)}),
+        )
+    return _identity(path, identity, identity.describe())
+
+
+def _identity(text: str, identity: Identity, kind: str) -> KeyReport:
+    opens = tuple(scheme for scheme in _SCHEMES if identity.handles(scheme))
+    if text.startswith("provider:"):
+        opens = ("provider",)
+    return KeyReport(identity.describe(), kind, private=True, opens=opens)
+
+
+def _with_certificates(
+    report: KeyReport, found: tuple[x509.Certificate, ...], path: str, options: KeyOptions
+) -> KeyReport:
+    """The same key, with what its certificates add."""
+    if not found:
+        return report
+    from dataclasses import replace
+
+    from boltseal.keywrap.pkcs7 import certificates, packet
+
+    packet_names = set(report.in_packets)
+    for one in found[:1]:  # those behind it are its issuers'
+        subject = certificates.subject_of(one)
+        issuer = packet.common_name(subject.issuer)
+        packet_names.add(("pkcs7", f"serial {subject.serial:x}, issuer {issuer}"))
+    reports = tuple(_certificate(one, path, options) for one in found)
+    is_recipient = reports[0].problem is None and not report.private
+    more = (f"pkcs7:{path}",) if is_recipient else ()
+    return replace(
+        report,
+        recipients=(*report.recipients, *more),
+        certificates=reports,
+        in_packets=frozenset(packet_names),
+    )
+
+
+def _certificate(one: x509.Certificate, path: str, options: KeyOptions) -> CertificateReport:
+    from boltseal.keywrap.pkcs7 import certificates
+
+    problem = None
+    try:
+        certificates.rsa_key(one, path, options)
+        certificates.check([one], path, options)
+    except KeyFileError as error:
+        problem = error.message.removeprefix(f"{path}: ")
+    return CertificateReport(
+        subject=certificates.describe(one),
+        issuer=one.issuer.rfc4514_string()[:200],
+        serial=f"{one.serial_number:x}",
+        not_before=str(one.not_valid_before_utc.date()),
+        not_after=str(one.not_valid_after_utc.date()),
+        problem=problem,
+    )

@@ -1,0 +1,184 @@
+"""Keys on the command line: the table of reasons, folders, passphrases, `key show` and `keygen`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from support.cli import boltseal, command
+from support.images import simple_image
+
+SECRET = "correct-horse-battery"
+
+
+@pytest.fixture
+def sealed(tmp_path: Path, data: Path) -> str:
+    source = simple_image(tmp_path / "src")
+    image = f"oci:{tmp_path}/sealed:v1"
+    run = boltseal(
+        "encrypt", source.reference(), image,
+        "-r", f"jwe:{data}/keys/rsa2048.pub.pem", "-r", f"pkcs7:{data}/keys/rsa3072.crt.pem",
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    return image
+
+
+def test_a_failure_is_a_table(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:
+    arguments = ("decrypt", sealed, f"oci:{tmp_path}/out")
+    run = boltseal(*arguments, "-k", keys / "other.pem", "-k", data / "keys/rsa4096.pem")
+    assert run.code == 3
+    lines = [re.sub(r" {2,}", "|", line.strip()) for line in run.err.splitlines()]
+    assert lines[0].startswith("error: ")
+    assert "no key given opens it (wrapped by jwe, pkcs7)" in lines[0]
+    assert lines[1] == "LAYER|PROTOCOL|RECIPIENT|KEY|REASON"
+    table = [line.split("|") for line in lines[2:-1]]
+    assert [row[:2] for row in table] == [["linux/amd64 0, 1", "jwe"]] * 2 + [
+        ["linux/amd64 0, 1", "pkcs7"]
+    ]
+    assert "CN=" in table[2][2]
+    assert table[0][4] == "it is for RSA-OAEP"
+    assert table[2][4] == "no recipient has an RSA key of 4096 bits"
+    assert lines[-1].startswith("hint: ")
+    as_json = boltseal(*arguments, "-k", keys / "other.pem", "--json")
+    attempts = json.loads(as_json.out)["error"]["attempts"]
+    assert [one["layer"] for one in attempts] == ["linux/amd64 0", "linux/amd64 1"]
+
+
+def test_a_folder_is_a_keyring(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:
+    folder = tmp_path / "ring"
+    folder.mkdir()
+    shutil.copy(keys / "other.pem", folder / "a.pem")
+    shutil.copy(data / "keys/rsa3072.pem", folder / "b.pem")
+    (folder / "note.txt").write_text("hello")
+    run = boltseal("decrypt", sealed, f"oci:{tmp_path}/out", "-k", folder)
+    assert run.code == 0, run.err
+    assert "note.txt was skipped" in run.err
+
+
+@pytest.mark.parametrize("how", ["pass={}", "{}", "file={file}", "fd={fd}", "env=BOLTSEAL_TEST"])
+def test_every_way_to_name_a_passphrase(
+    tmp_path: Path, sealed: str, data: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text("s3cret\n")
+    monkeypatch.setenv("BOLTSEAL_TEST", "s3cret")
+    with file.open() as opened:
+        text = how.format("s3cret", file=file, fd=opened.fileno())
+        key = f"{data}/keys/rsa2048.enc-pkcs8.pem:{text}"
+        run = boltseal("decrypt", sealed, f"oci:{tmp_path}/out", "-k", key)
+    assert run.code == 0, run.err
+
+
+@pytest.mark.parametrize("how", ["pass=" + SECRET, SECRET, "env=BOLTSEAL_NOT_THERE"])
+def test_a_wrong_passphrase_is_not_shown(tmp_path: Path, sealed: str, data: Path, how: str) -> None:
+    key = f"{data}/keys/rsa2048.enc-pkcs8.pem:{how}"
+    run = boltseal("decrypt", sealed, f"oci:{tmp_path}/out", "-k", key)
+    assert run.code in (1, 2)
+    assert SECRET not in run.err + run.out
+    assert "error: " in run.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-k", "KEY:pass=" + SECRET],
+        ["-k", "KEY:" + SECRET],
+        ["-kKEY:" + SECRET],
+        ["--key=KEY:pass=" + SECRET],
+        ["-k", "KEY", "--creds", "alice:" + SECRET],
+    ],
+)
+def test_secrets_do_not_stay_in_the_process_list(
+    tmp_path: Path, data: Path, arguments: list[str]
+) -> None:
+    key = f"{data}/keys/rsa2048.pem"
+    words = command("decrypt", "oci-archive:-", f"oci:{tmp_path}/out:v1")
+    words += [one.replace("KEY", key) for one in arguments]
+    reading, writing = os.pipe()
+    process = subprocess.Popen(words, stdin=reading, stderr=subprocess.PIPE)
+    try:
+        listing = Path(f"/proc/{process.pid}/cmdline")
+        # the interpreter has to come up first; it then waits for the archive
+        for _ in range(600):
+            shown = listing.read_bytes()
+            if b"decrypt" in shown and SECRET.encode() not in shown:
+                break
+            time.sleep(0.05)
+        assert b"decrypt" in shown
+        assert SECRET.encode() not in shown
+        assert key.encode() in shown
+    finally:
+        os.close(writing)
+        os.close(reading)
+        process.communicate(timeout=60)
+
+
+def test_key_show(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:
+    run = boltseal("key", "show", data / "keys/rsa2048.pem", "--image", sealed, "--json")
+    assert run.code == 0, run.err
+    report = json.loads(run.out)
+    assert (report["kind"], report["private"]) == ("RSA 2048", True)
+    assert report["opens"] == ["jwe", "pkcs7"]
+    (platform,) = report["image"]
+    assert (platform["encrypted"], platform["named"], platform["opened"]) == (2, 2, 2)
+
+    certificate = data / "keys/rsa3072.crt.pem"
+    shown = json.loads(boltseal("key", "show", certificate, "--image", sealed, "--json").out)
+    assert shown["recipients"][-1] == f"pkcs7:{certificate}"
+    assert shown["certificates"][0]["problem"] is None
+    assert (shown["image"][0]["named"], shown["image"][0]["opened"]) == (2, None)
+
+    other = boltseal("key", "show", keys / "other.pub.pem", "--image", sealed)
+    assert other.code == 3
+    assert "0 of 2" in other.out
+    assert boltseal("key", "show", tmp_path / "none").code == 1
+    junk = tmp_path / "junk"
+    junk.write_text("no key")
+    run = boltseal("key", "show", junk)
+    assert run.code == 1
+    assert "holds no private key" in run.err
+
+
+def test_keygen_makes_a_certificate(tmp_path: Path) -> None:
+    file = tmp_path / "alice.pem"
+    run = boltseal("keygen", file, "--certificate", "alice", "--days", "30")
+    assert run.code == 0, run.err
+    made = x509.load_pem_x509_certificate((tmp_path / "alice.crt.pem").read_bytes())
+    assert made.subject.rfc4514_string() == "CN=alice"
+    assert (made.not_valid_after_utc - made.not_valid_before_utc).days == 30
+    source, image = simple_image(tmp_path / "src"), f"oci:{tmp_path}/sealed:v1"
+    who = f"pkcs7:{tmp_path}/alice.crt.pem"
+    assert boltseal("encrypt", source.reference(), image, "-r", who).code == 0
+    assert boltseal("decrypt", image, f"oci:{tmp_path}/out", "-k", file).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-a", "p256", "--certificate", "x"], "RSA keys"),
+        (["--certificate", "x" * 65], "1 to 64 characters"),
+        (["--certificate", "x", "--days", "0"], "1 to 3650 days"),
+        (["-a", "xwing", "--passphrase", "pass=x"], "cannot be encrypted"),
+    ],
+)
+def test_keygen_refuses(tmp_path: Path, arguments: list[str], message: str) -> None:
+    run = boltseal("keygen", tmp_path / "key.pem", *arguments)
+    assert run.code == 2
+    assert message in run.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keygen_leaves_nothing_when_a_name_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "key.crt.pem").write_text("mine")
+    run = boltseal("keygen", tmp_path / "key.pem", "--certificate", "x")
+    assert run.code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["key.crt.pem"]
+    assert (tmp_path / "key.crt.pem").read_text() == "mine"
