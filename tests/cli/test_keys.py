@@ -46,7 +46,7 @@ def test_a_failure_is_a_table(tmp_path: Path, sealed: str, keys: Path, data: Pat
     assert "CN=" in table[2][2]
     assert table[0][4] == "it is for RSA-OAEP"
     assert table[2][4] == "no recipient has an RSA key of 4096 bits"
-    assert lines[-1].startswith("hint: ")
+    assert lines[-1].startswith("hint:|")
     as_json = boltseal(*arguments, "-k", keys / "other.pem", "--json")
     attempts = json.loads(as_json.out)["error"]["attempts"]
     assert [one["layer"] for one in attempts] == ["linux/amd64 0", "linux/amd64 1"]

@@ -62,7 +62,7 @@ class Collection:
                     file.content, file.path, lambda: passphrase, self._options
                 )
             except BoltsealError as error:
-                reason = error.message.removeprefix(f"{file.path} ").removeprefix(f"{file.path}: ")
+                reason = error.message.replace(f"{file.path}: ", "").replace(file.path, "it")
                 self._notes[f"{file.path} was skipped: {reason}"] = None
                 continue
             self._take(loaded)
