@@ -147,6 +147,25 @@ def test_key_show(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:
     assert "holds no private key" in run.err
 
 
+def test_what_a_folder_skipped_is_in_the_table(tmp_path: Path, sealed: str, data: Path) -> None:
+    folder = tmp_path / "ring"
+    folder.mkdir()
+    shutil.copy(data / "keys/rsa4096.pem", folder / "a.pem")
+    shutil.copy(data / "keys/rsa2048.enc-pkcs8.pem", folder / "locked.pem")
+    run = boltseal("decrypt", sealed, f"oci:{tmp_path}/out", "-k", folder)
+    assert run.code == 3
+    assert re.search(r"ring/locked.pem +skipped: it is encrypted", run.err)
+
+
+def test_a_certificate_alone_opens_nothing(tmp_path: Path, sealed: str, data: Path) -> None:
+    certificate, key = data / "keys/rsa3072.crt.pem", data / "keys/rsa3072.pem"
+    run = boltseal("decrypt", sealed, f"oci:{tmp_path}/out", "-k", certificate)
+    assert run.code == 1
+    assert "holds a certificate, not a private key" in run.err
+    run = boltseal("decrypt", sealed, f"oci:{tmp_path}/out", "-k", certificate, "-k", key)
+    assert run.code == 0, run.err
+
+
 def test_keygen_makes_a_certificate(tmp_path: Path) -> None:
     file = tmp_path / "alice.pem"
     run = boltseal("keygen", file, "--certificate", "alice", "--days", "30")

@@ -65,9 +65,11 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     [
         (None, 2, "no recipient to encrypt for"),
         ("{keys}/p256.pub.pem", 2, "names no protocol"),
-        ("jwe:", 2, "names no file"),
+        ("jwe:", 2, "names nobody"),
         ("rsa:{keys}/p256.pub.pem", 2, "names no protocol"),
-        ("pgp:alice@example.org", 1, "recipients of the kind pgp: are not in this version"),
+        ("pkcs7:{keys}/p256.pub.pem", 1, "holds no certificate"),
+        ("pq:{keys}/p256.pub.pem", 1, "holds no X-Wing public key"),
+        ("pq:{keys}/p256.pem", 1, "holds a private key, and recipients are public keys"),
         ("jwe:{keys}/nobody.pem", 1, "does not exist"),
         ("jwe:{keys}/p256.pem", 1, "holds a private key, and recipients are public keys"),
         ("jwe:{keys}", 1, "is a folder"),
@@ -157,7 +159,8 @@ def test_encrypted_keys_and_every_way_to_give_the_passphrase(tmp_path: Path) -> 
         ("{keys}/p256.pub.pem", "holds a public key, not a private key"),
         ("{keys}/none.pem", "does not exist"),
         ("/etc/hostname", "holds no private key that can be read"),
-        ("provider:vault", "key providers are not in this version"),
+        ("provider:vault", "vault"),
+        ("jwe:x.pem", "private keys are named without jwe:"),
         (":pass=x", "a key needs a file name"),
     ],
 )

@@ -24,8 +24,9 @@ class Collection:
     def __init__(self, options: KeyOptions) -> None:
         self._options = options
         self._identities: list[Identity] = []
-        self._certificates: list[tuple[str, x509.Certificate]] = []
-        self._notes: dict[str, None] = {}
+        self._certificates: list[x509.Certificate] = []
+        self._alone: list[str] = []  # files of certificates that were named by themselves
+        self._skipped: dict[str, str] = {}
 
     def add(self, identity: Identity) -> None:
         """One more identity."""
@@ -37,17 +38,25 @@ class Collection:
         if path and os.path.isdir(path):
             self._add_folder(path, how)
         else:
-            self._take(identity_files.load(text, self._options))
+            loaded = identity_files.load(text, self._options)
+            self._take(loaded)
+            if loaded.identity is None:
+                self._alone.append(loaded.label)
 
     def keyring(self) -> Keyring:
-        """All of it, with each certificate beside its key."""
+        """All of it, with each certificate beside its key.
+
+        Raises KeyFileError when there are certificates alone: they open nothing.
+        """
+        if self._alone and not self._identities:
+            raise identity_files.only_a_certificate(self._alone[0])
         mine = [self._with_certificates(one) for one in self._identities]
-        return Keyring(tuple(mine), tuple(self._notes))
+        return Keyring(tuple(mine), tuple(self._skipped.items()))
 
     def _take(self, loaded: Loaded) -> None:
         if loaded.identity is not None:
             self._identities.append(loaded.identity)
-        self._certificates += [(loaded.label, one) for one in loaded.certificates]
+        self._certificates += loaded.certificates
 
     def _add_folder(self, folder: str, how: str | None) -> None:
         """Every key below a folder. What is no key is skipped with a note."""
@@ -55,7 +64,7 @@ class Collection:
         found = 0
         for file in keydir.walk(folder):
             if file.problem is not None:
-                self._notes[f"{file.path} was skipped: {file.problem}"] = None
+                self._skipped[file.path] = file.problem
                 continue
             try:
                 loaded = identity_files.load_bytes(
@@ -63,14 +72,15 @@ class Collection:
                 )
             except BoltsealError as error:
                 reason = error.message.replace(f"{file.path}: ", "").replace(file.path, "it")
-                self._notes[f"{file.path} was skipped: {reason}"] = None
+                self._skipped[file.path] = reason
                 continue
             self._take(loaded)
             found += loaded.identity is not None
         if not found:
             raise KeyFileError(
                 f"there is no key that can be used below {folder}",
-                hint="; ".join(list(self._notes)[:3]) or None,
+                hint="; ".join(f"{name}: {why}" for name, why in list(self._skipped.items())[:3])
+                or None,
             )
 
     def _with_certificates(self, identity: Identity) -> Identity:
@@ -81,7 +91,7 @@ class Collection:
         members: list[Identity] = []
         for member in identity.members:
             if isinstance(member, Pkcs7Identity):
-                mine = [one for _, one in self._certificates if member.fits(one)]
+                mine = [one for one in self._certificates if member.fits(one)]
                 members.append(replace(member, subjects=subjects_of(mine)))
             else:
                 members.append(member)

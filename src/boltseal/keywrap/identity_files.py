@@ -145,6 +145,14 @@ def _openpgp_tag(raw: bytes) -> int | None:
     return raw[0] & 0x3F if raw[0] & 0x40 else (raw[0] >> 2) & 0x0F
 
 
+def only_a_certificate(label: str) -> KeyFileError:
+    """The error for a certificate where a key is needed."""
+    return KeyFileError(
+        f"{label} holds a certificate, not a private key",
+        hint="opening an image takes the private key; a certificate may come with it",
+    )
+
+
 def read_key_file(path: str) -> bytes:
     """A file that the user named as a key; a file that is too large is no key."""
     try:

@@ -37,10 +37,18 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Identities in the order in which they are tried. ``notes`` says what was passed over."""
+    """Identities in the order in which they are tried.
+
+    ``skipped`` has files that were passed over, and why; ``notes`` says the same in words.
+    """
 
     identities: tuple[Identity, ...] = ()
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    skipped: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For people: what was passed over."""
+        return tuple(f"{name} was skipped: {reason}" for name, reason in self.skipped)
 
     def unwrap(self, annotations: Mapping[str, str]) -> Opened:
         """Try the identities, in order, on every packet of a layer.
@@ -80,6 +88,8 @@ class Keyring:
                 tried.note(Attempt(mine[0][0], "", identity.describe(), reason))
             if not mine:
                 tried.note(Attempt("", "", identity.describe(), _NOTHING))
+        for name, reason in self.skipped:
+            tried.note(Attempt("", "", name, f"skipped: {reason}"))
         failed = [*broken, *tried.failures]
         if failed:
             failed[0].attempts = tuple(tried.attempts)

@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from boltseal.errors import KeyFileError, UsageError
+from boltseal.errors import UsageError
 from boltseal.keywrap.options import KeyOptions
 from boltseal.spec.reference import shown
 
@@ -77,10 +77,7 @@ def parse_identity(text: str, options: KeyOptions | None = None) -> Identity:
 
     loaded = identity_files.load(text, options)
     if loaded.identity is None:
-        raise KeyFileError(
-            f"{loaded.label} holds a certificate, not a private key",
-            hint="opening an image takes the private key; a certificate may come with it",
-        )
+        raise identity_files.only_a_certificate(loaded.label)
     return loaded.identity
 
 
