@@ -1,4 +1,8 @@
-"""The outermost shapes of DER: tag, length, value. Reading is bounded and strict about lengths."""
+"""The outermost shapes of DER: tag, length, value (X.690). Reading is bounded and strict.
+
+One encoding has one reading: lengths are definite and as short as they can be, tags are single
+bytes. What is more than a tag, a length and a value is the caller's business.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,13 @@ if TYPE_CHECKING:
 SEQUENCE = 0x30
 SET = 0x31
 INTEGER = 0x02
+BIT_STRING = 0x03
 OCTET_STRING = 0x04
+NULL = 0x05
 OBJECT_ID = 0x06
-_MAX_ELEMENTS = 4096  # elements of one constructed value
+MAX_ELEMENTS = 4096  # elements of one constructed value
+_LONG_TAG = 0x1F  # the number of the tag is in the bytes that follow
+_MAX_LENGTH_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +35,43 @@ class Element:
 
 
 def read(data: bytes, what: str) -> Iterator[Element]:
-    """The elements that stand one after the other in ``data``; raises MalformedError."""
+    """The elements that stand one after the other in ``data``.
+
+    Raises MalformedError, and LimitExceededError over MAX_ELEMENTS.
+    """
     position = 0
-    for _ in range(_MAX_ELEMENTS):
+    for _ in range(MAX_ELEMENTS):
         if position == len(data):
             return
-        if position + 2 > len(data):
-            raise MalformedError(f"{what} ends inside a DER element")
-        tag, length = data[position], data[position + 1]
-        position += 2
-        if length >= 0x80:
-            count = length & 0x7F
-            if not 1 <= count <= 4 or position + count > len(data):
-                raise MalformedError(f"{what} has a DER length that is not definite")
-            length = int.from_bytes(data[position : position + count])
-            position += count
-        if position + length > len(data):
-            raise MalformedError(f"{what} ends inside a DER element")
-        yield Element(tag, data[position : position + length])
-        position += length
-    raise LimitExceededError(f"{what} has more than the limit of {_MAX_ELEMENTS} DER elements")
+        tag = data[position]
+        if tag & _LONG_TAG == _LONG_TAG:
+            raise MalformedError(f"{what} has a DER tag of several bytes")
+        start, length = _length(data, position + 1, what)
+        if start + length > len(data):
+            raise _cut(what)
+        yield Element(tag, data[start : start + length])
+        position = start + length
+    if position != len(data):
+        raise LimitExceededError(f"{what} has more than the limit of {MAX_ELEMENTS} DER elements")
+
+
+def _length(data: bytes, position: int, what: str) -> tuple[int, int]:
+    """Where the value begins, and its length (X.690 sections 8.1.3 and 10.1)."""
+    if position >= len(data):
+        raise _cut(what)
+    length = data[position]
+    position += 1
+    if length < 0x80:
+        return position, length
+    count = length & 0x7F
+    if not 1 <= count <= _MAX_LENGTH_BYTES:
+        raise MalformedError(f"{what} has a DER length that is not definite")
+    if position + count > len(data):
+        raise _cut(what)
+    length = int.from_bytes(data[position : position + count])
+    if length < 0x80 or data[position] == 0:
+        raise MalformedError(f"{what} has a DER length that could be shorter")
+    return position + count, length
 
 
 def encode(tag: int, *values: bytes) -> bytes:
@@ -58,8 +83,18 @@ def encode(tag: int, *values: bytes) -> bytes:
     return bytes((tag, 0x80 | len(size))) + size + value
 
 
+def integer(value: int) -> bytes:
+    """An INTEGER element (X.690 section 8.3)."""
+    magnitude = value if value >= 0 else ~value
+    return encode(INTEGER, value.to_bytes(magnitude.bit_length() // 8 + 1, signed=True))
+
+
 def children(element: Element, tag: int, what: str) -> list[Element]:
     """The elements inside one that has to have this tag."""
     if element.tag != tag:
         raise MalformedError(f"{what} does not have the DER structure it should have")
     return list(read(element.value, what))
+
+
+def _cut(what: str) -> MalformedError:
+    return MalformedError(f"{what} ends inside a DER element")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 KIND = "envelope/1"
-_HOMES = {"pq/1": names.QUANTUM_SAFE, "kms/1": names.KEY_SERVICE}
+QUANTUM_SAFE = "pq/1"
+_HOMES = {QUANTUM_SAFE: names.QUANTUM_SAFE, "kms/1": names.KEY_SERVICE}
 _WHAT = "the key provider's packet"
 _MARK = b'"boltseal"'
 _MAX_BYTES = 384 * 1024

@@ -92,8 +92,15 @@ def _with_passphrase(
             f"{label} is encrypted",
             hint="add its passphrase: FILE:file=PATH, FILE:fd=N or FILE:pass=TEXT",
         )
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
         return load(raw, secret)
+    except UnsupportedAlgorithm:
+        raise KeyFileError(
+            f"{label} is encrypted in a way, or holds a kind of key, that is not supported",
+            hint="an X-Wing key has to be in a file without a passphrase",
+        ) from None
     except Exception:  # noqa: BLE001  whatever the library raises
         raise KeyFileError(f"{label} does not open with the passphrase given") from None
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from boltseal._io import der
-from boltseal._io.files import read_user_file
 from boltseal.errors import KeyFileError
 from boltseal.jose.algorithms import MAX_RSA_BITS, MIN_RSA_BITS
-from boltseal.spec.limits import MAX_KEY_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _MARK = b"-----BEGIN CERTIFICATE-----"
 _MAX_CERTIFICATES = 200  # of one file, a bundle of roots included
+_MAX_NAME = 200  # characters of a subject
 _GO_ON = "take another certificate, or accept this one with --allow-expired"
+_EXPLICIT_VERSION = 0xA0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +54,41 @@ def load(raw: bytes, label: str) -> list[x509.Certificate]:
 
 def subject_of(certificate: x509.Certificate) -> Subject:
     """The certificate's name in a packet, byte for byte as its issuer wrote it."""
-    fields = list(der.read(certificate.tbs_certificate_bytes, "the certificate"))
-    inside = der.children(fields[0], der.SEQUENCE, "the certificate")
-    issuer = inside[3 if inside[0].tag == 0xA0 else 2]  # an explicit version comes first
-    return Subject(der.encode(issuer.tag, issuer.value), certificate.serial_number)
+    what = "the certificate"
+    (fields,) = der.read(certificate.tbs_certificate_bytes, what)
+    inside = der.children(fields, der.SEQUENCE, what)
+    if inside[0].tag == _EXPLICIT_VERSION:
+        inside = inside[1:]
+    serial, _, issuer = inside[:3]
+    return Subject(der.encode(issuer.tag, issuer.value), int.from_bytes(serial.value, signed=True))
+
+
+def thumbprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate, base64url (RFC 7515 section 4.1.8)."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    digest = hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def describe(certificate: x509.Certificate) -> str:
     """For people: the subject, on one line."""
-    return certificate.subject.rfc4514_string()[:200] or "a certificate without a name"
+    try:
+        name = certificate.subject.rfc4514_string()[:_MAX_NAME]
+    except Exception:  # noqa: BLE001  whatever the library raises
+        name = ""
+    printable = "".join(one if one.isprintable() else "?" for one in name)
+    return printable or "a certificate without a name"
 
 
 def check(chain: Sequence[x509.Certificate], label: str, options: KeyOptions) -> None:
     """Whether the first of ``chain`` may be a recipient; the others may lead to a root.
 
-    Raises KeyFileError for one that is out of its time, or (with ``options.authorities``) that no
-    given root vouches for.
+    Raises KeyFileError for one that is out of its time, for others that have nothing to do with
+    it, or (with ``options.authorities``) when no given root vouches for it.
     """
     certificate = chain[0]
+    _check_others(chain, label)
     if not options.allow_expired:
         now = datetime.now(UTC)
         if now > certificate.not_valid_after_utc:
@@ -79,13 +98,15 @@ def check(chain: Sequence[x509.Certificate], label: str, options: KeyOptions) ->
             day = certificate.not_valid_before_utc.date()
             raise KeyFileError(f"{label}: the certificate is not valid before {day}", hint=_GO_ON)
     if options.authorities:
-        _check_path(chain, label, options)
+        from boltseal.keywrap.pkcs7 import paths
+
+        paths.check(chain, label, options)
 
 
 def rsa_key(certificate: x509.Certificate, label: str, options: KeyOptions) -> rsa.RSAPublicKey:
     """The key to encrypt for. Raises KeyFileError for other keys, sizes and usages."""
-    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import PublicKeyAlgorithmOID
 
     try:
         key: object = certificate.public_key()
@@ -96,55 +117,62 @@ def rsa_key(certificate: x509.Certificate, label: str, options: KeyOptions) -> r
             f"{label}: PKCS#7 needs a certificate with an RSA key",
             hint="for an EC key write jwe:FILE",
         )
+    if certificate.public_key_algorithm_oid != PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
+        raise KeyFileError(  # RFC 4055 section 1.2: such a key is for that one purpose
+            f"{label}: the certificate's RSA key is for signatures (RSASSA-PSS) alone",
+            hint="take another certificate",
+        )
     if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         raise KeyFileError(
-            f"{label}: an RSA key of {key.key_size} bits is refused", hint="use 2048 bits or more"
+            f"{label}: an RSA key of {key.key_size} bits is refused",
+            hint=f"use {MIN_RSA_BITS} bits or more, and {MAX_RSA_BITS} at most",
         )
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return key  # a certificate without the extension may be used for anything
-    except Exception:  # noqa: BLE001  whatever the library raises
-        raise KeyFileError(f"{label}: the certificate's extensions cannot be read") from None
-    if not usage.key_encipherment and not options.allow_expired:
-        raise KeyFileError(
-            f"{label}: the certificate's key usage does not allow key encipherment", hint=_GO_ON
-        )
+    _check_extensions(certificate, label, options)
     return key
 
 
-def _check_path(chain: Sequence[x509.Certificate], label: str, options: KeyOptions) -> None:
-    """Lead the certificate to one of the roots (RFC 5280 section 6), with PyCA's validator."""
-    from cryptography.x509 import verification
+def _check_extensions(certificate: x509.Certificate, label: str, options: KeyOptions) -> None:
+    """Key usage (RFC 5280 section 4.2.1.3), and what must not be passed over (section 4.2).
 
-    roots: list[x509.Certificate] = []
-    for name in options.authorities:
-        raw = read_user_file(name, "root certificates", max_bytes=8 * MAX_KEY_FILE_BYTES)
-        found = load(raw, name)
-        if not found:
-            raise KeyFileError(f"{name} holds no certificate")
-        roots += found
-    if chain[0] in roots:  # trusted by itself
-        return
-    when = datetime.now(UTC)
-    if options.allow_expired:
-        when = max(min(when, chain[0].not_valid_after_utc), chain[0].not_valid_before_utc)
-    # Recipients are not web servers: any usage and any name will do here, and rsa_key looks at
-    # the usage that matters.
-    verifier = (
-        verification.PolicyBuilder()
-        .store(verification.Store(roots))
-        .time(when)
-        .extension_policies(
-            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
-            ee_policy=verification.ExtensionPolicy.permit_all(),
-        )
-        .build_client_verifier()
-    )
+    The *extended* key usage is not looked at: it has no value for this, and no peer looks.
+    """
+    from cryptography import x509
+
     try:
-        verifier.verify(chain[0], list(chain[1:]))
-    except Exception:  # noqa: BLE001  the library's reasons are about its own insides
-        raise KeyFileError(
-            f"{label}: no root given with --ca vouches for {describe(chain[0])}",
-            hint="put intermediate certificates behind it in the same file, and check the root",
-        ) from None
+        extensions = list(certificate.extensions)
+    except Exception:  # noqa: BLE001  whatever the library raises
+        raise KeyFileError(f"{label}: the certificate's extensions cannot be read") from None
+    for one in extensions:
+        if one.critical and isinstance(one.value, x509.UnrecognizedExtension):
+            raise KeyFileError(
+                f"{label}: the certificate has a critical extension that is not known "
+                f"({one.oid.dotted_string[:80]})",
+                hint="take another certificate",
+            )
+        if not isinstance(one.value, x509.KeyUsage) or options.allow_expired:
+            continue
+        if not one.value.key_encipherment:
+            raise KeyFileError(
+                f"{label}: the certificate's key usage does not allow key encipherment",
+                hint=_GO_ON,
+            )
+
+
+def _check_others(chain: Sequence[x509.Certificate], label: str) -> None:
+    """A file is for one recipient: what stands behind its certificate has to be its issuers.
+
+    Otherwise a file in the wrong order would encrypt for an authority, and one with several
+    recipients for the first alone.
+    """
+    issuers = {chain[0].issuer.public_bytes()}
+    left = [one for one in chain[1:] if one != chain[0]]
+    while left:
+        above = [one for one in left if one.subject.public_bytes() in issuers]
+        if not above:
+            raise KeyFileError(
+                f"{label} holds {len(chain)} certificates, and {describe(left[0])} is no issuer "
+                f"of the first, {describe(chain[0])}",
+                hint="put the recipient's first, then its issuers; one file for each recipient",
+            )
+        issuers |= {one.issuer.public_bytes() for one in above}
+        left = [one for one in left if one not in above]

@@ -10,7 +10,8 @@ from boltseal._io import strictjson
 from boltseal.errors import IntegrityError, KeyFileError
 from boltseal.keywrap.base import NotMyKeyError, WrappedKey
 from boltseal.keywrap.identity_files import read_key_file
-from boltseal.keywrap.pkcs7 import certificates, packet
+from boltseal.keywrap.pkcs7 import certificates
+from boltseal.keywrap.pkcs7 import packet as packets
 from boltseal.keywrap.pkcs7.certificates import Subject
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Pkcs7Wrapper:
 
     def wrap(self, recipients: Sequence[Pkcs7Recipient], secret: bytes) -> list[bytes]:
         """One packet for the first recipients, another for the next, and so on."""
-        step = packet.MAX_RECIPIENTS
+        step = packets.MAX_RECIPIENTS
         return [
             self._packet(recipients[at : at + step], secret)
             for at in range(0, len(recipients), step)
@@ -44,27 +45,32 @@ class Pkcs7Wrapper:
         from cryptography.hazmat.primitives.asymmetric import padding
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        key, nonce = os.urandom(_KEY_BYTES), os.urandom(packet.GCM_NONCE_BYTES)
+        key, nonce = os.urandom(_KEY_BYTES), os.urandom(packets.GCM_NONCE_BYTES)
         infos = [
-            packet.RecipientInfo(
+            packets.RecipientInfo(
                 one.subject.issuer, one.subject.serial, one.key.encrypt(key, padding.PKCS1v15())
             )
             for one in recipients
         ]
-        return packet.build(infos, nonce, AESGCM(key).encrypt(nonce, secret, None))
+        return packets.build(infos, nonce, AESGCM(key).encrypt(nonce, secret, None))
 
 
 @dataclass(frozen=True, slots=True)
 class Pkcs7Recipient:
-    """The RSA key of a certificate, and how a packet names that certificate."""
+    """The RSA key of a certificate, and how a packet names that certificate.
+
+    ``thumbprint`` is the SHA-256 of the certificate, base64url (RFC 7515 section 4.1.8): two
+    authorities may give the same name and number.
+    """
 
     key: rsa.RSAPublicKey = field(repr=False)
     subject: Subject
     name: str
+    thumbprint: str
     wrapper: Pkcs7Wrapper = Pkcs7Wrapper()
 
     def describe(self) -> str:
-        return f"pkcs7 {self.name}, serial {self.subject.serial:x}"
+        return f"pkcs7 {self.name}, serial {self.subject.serial:x}, {self.thumbprint}"
 
 
 def recipient(label: str, options: KeyOptions) -> Pkcs7Recipient:
@@ -81,7 +87,12 @@ def recipient(label: str, options: KeyOptions) -> Pkcs7Recipient:
         )
     key = certificates.rsa_key(chain[0], label, options)
     certificates.check(chain, label, options)
-    return Pkcs7Recipient(key, certificates.subject_of(chain[0]), certificates.describe(chain[0]))
+    return Pkcs7Recipient(
+        key,
+        certificates.subject_of(chain[0]),
+        certificates.describe(chain[0]),
+        certificates.thumbprint(chain[0]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +112,18 @@ class Pkcs7Identity:
 
     def fits(self, certificate: x509.Certificate) -> bool:
         """Whether a certificate is of this key."""
-        return certificate.public_key() == self.key.public_key()
+        try:
+            return certificate.public_key() == self.key.public_key()
+        except Exception:  # noqa: BLE001  whatever the library raises for a kind it does not know
+            return False
 
-    def unwrap(self, scheme: str, data: bytes) -> bytes:
-        parsed = packet.parse(data)
+    def unwrap(self, scheme: str, packet: bytes) -> bytes:
+        parsed = packets.parse(packet)
+        supported = [one for one in parsed.recipients if one.is_supported]
+        if not supported:
+            raise NotMyKeyError("none of its keys is wrapped with RSA and PKCS#1 v1.5")
         size = (self.key.key_size + 7) // 8
-        usable = [
-            one for one in parsed.recipients if one.is_supported and len(one.encrypted_key) == size
-        ]
+        usable = [one for one in supported if len(one.encrypted_key) == size]
         usable.sort(key=lambda one: Subject(one.issuer, one.serial) not in self.subjects)
         for one in usable:
             secret = _open(parsed, self._content_key(one, parsed.key_bytes))
@@ -120,7 +135,7 @@ class Pkcs7Identity:
             else f"no recipient has an RSA key of {self.key.key_size} bits"
         )
 
-    def _content_key(self, one: packet.RecipientInfo, size: int) -> bytes:
+    def _content_key(self, one: packets.RecipientInfo, size: int) -> bytes:
         """The content key, or a random one: a wrong padding must look like a wrong key.
 
         (RFC 3218 section 2.3.2; the library rejects implicitly as well.)
@@ -138,7 +153,7 @@ class Pkcs7Identity:
         return f"{self.label} (RSA {self.key.key_size})"
 
 
-def _open(parsed: packet.Enveloped, key: bytes) -> bytes | None:
+def _open(parsed: packets.Enveloped, key: bytes) -> bytes | None:
     """The content, or None when the key is wrong."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives import padding
@@ -173,13 +188,13 @@ def subjects_of(found: Sequence[x509.Certificate]) -> tuple[Subject, ...]:
     return tuple(certificates.subject_of(one) for one in found)
 
 
-def describe_packet(data: bytes) -> list[WrappedKey]:
+def describe_packet(packet: bytes) -> list[WrappedKey]:
     """Who a packet is for: serial numbers and issuers' common names."""
     return [
         WrappedKey(
             SCHEME,
             "RSA" if one.is_supported else "not known",
-            f"serial {one.serial:x}, issuer {packet.common_name(one.issuer)}",
+            f"serial {one.serial:x}, issuer {packets.common_name(one.issuer)}",
         )
-        for one in packet.parse(data).recipients
+        for one in packets.parse(packet).recipients
     ]

@@ -2,7 +2,9 @@
 
 AES-GCM in it is not what RFC 5084 says: the parameters are a sequence inside a sequence whose tag
 says it is primitive, the nonce in them carries the context tag 4, and the tag of 16 bytes stands at
-the end of the content. The content itself is a context tag 0 of either form.
+the end of the content. Parameters in the form of RFC 5084 section 3.2 are read, too. The content
+itself is a context tag 0 of either form. What we write has the form of the others' newest versions,
+byte for byte, which their old ones read as well.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ WHAT = "the PKCS#7 packet"
 MAX_RECIPIENTS = 256  # of one packet
 GCM_TAG_BYTES = 16
 GCM_NONCE_BYTES = 12
+_MAX_NAME = 120  # characters of an issuer's name
 
 _DATA = bytes.fromhex("2a864886f70d010701")  # 1.2.840.113549.1.7.1
 _ENVELOPED = bytes.fromhex("2a864886f70d010703")  # 1.2.840.113549.1.7.3
@@ -32,7 +35,11 @@ _CIPHERS = {
     _AES_128_GCM: ("gcm", 16),
     _AES + b"\x2e": ("gcm", 32),
 }
-_NULL = b"\x05\x00"
+_NULL = der.encode(der.NULL)
+_COMMON_NAME = der.Element(der.OBJECT_ID, b"\x55\x04\x03")  # 2.5.4.3
+_ORGANISATION = der.Element(der.OBJECT_ID, b"\x55\x04\x0a")  # 2.5.4.10
+_BMP_STRING = 0x1E
+_CBC_BLOCK = 16
 _PRIMITIVE_SEQUENCE = 0x10
 _CONTEXT_0 = 0x80
 _CONTEXT_4 = 0x84
@@ -86,7 +93,7 @@ def build(recipients: Sequence[RecipientInfo], nonce: bytes, content: bytes) -> 
     parameters = der.encode(
         der.SEQUENCE,
         der.encode(_CONTEXT_4, nonce),
-        der.encode(der.INTEGER, bytes((GCM_TAG_BYTES,))),
+        der.integer(GCM_TAG_BYTES),
     )
     encrypted = der.encode(
         der.SEQUENCE,
@@ -99,9 +106,7 @@ def build(recipients: Sequence[RecipientInfo], nonce: bytes, content: bytes) -> 
         der.encode(_CONTEXT_0, content),
     )
     infos = sorted(_encode(one) for one in recipients)  # a SET OF is in order (X.690 section 11.6)
-    enveloped = der.encode(
-        der.SEQUENCE, der.encode(der.INTEGER, b"\x00"), der.encode(der.SET, *infos), encrypted
-    )
+    enveloped = der.encode(der.SEQUENCE, der.integer(0), der.encode(der.SET, *infos), encrypted)
     return der.encode(
         der.SEQUENCE,
         der.encode(der.OBJECT_ID, _ENVELOPED),
@@ -110,23 +115,33 @@ def build(recipients: Sequence[RecipientInfo], nonce: bytes, content: bytes) -> 
 
 
 def common_name(issuer: bytes) -> str:
-    """``CN=…`` of a distinguished name, for people."""
-    found = "without a common name"
+    """``CN=…`` of a distinguished name, for people; ``O=…`` when it has none."""
+    found: dict[str, str] = {}
     for name in der.read(issuer, WHAT):
         for relative in der.children(name, der.SEQUENCE, WHAT):
             for attribute in der.children(relative, der.SET, WHAT):
                 kind, value = _fields(attribute, 2)
-                if kind == der.Element(der.OBJECT_ID, b"\x55\x04\x03"):
-                    found = f"CN={value.value.decode('utf-8', 'replace')[:120]}"
-    return found
+                if kind == _COMMON_NAME:
+                    found["CN"] = _text(value)
+                elif kind == _ORGANISATION:
+                    found["O"] = _text(value)
+    for kind_of in ("CN", "O"):
+        if kind_of in found:
+            return f"{kind_of}={found[kind_of]}"
+    return "without a common name"
+
+
+def _text(value: der.Element) -> str:
+    """A directory string, in whatever encoding it says it is (RFC 5280 section 4.1.2.4)."""
+    encoding = "utf-16-be" if value.tag == _BMP_STRING else "utf-8"
+    return value.value[: 4 * _MAX_NAME].decode(encoding, "replace")[:_MAX_NAME]
 
 
 def _encode(one: RecipientInfo) -> bytes:
-    serial = one.serial.to_bytes(one.serial.bit_length() // 8 + 1, signed=True)
     return der.encode(
         der.SEQUENCE,
-        der.encode(der.INTEGER, b"\x00"),
-        der.encode(der.SEQUENCE, one.issuer, der.encode(der.INTEGER, serial)),
+        der.integer(0),
+        der.encode(der.SEQUENCE, one.issuer, der.integer(one.serial)),
         der.encode(der.SEQUENCE, der.encode(der.OBJECT_ID, _RSA), _NULL),
         der.encode(der.OCTET_STRING, one.encrypted_key),
     )
@@ -153,11 +168,16 @@ def _content(element: der.Element) -> tuple[str, int, bytes, bytes]:
     if cipher.tag != der.OBJECT_ID or cipher.value not in _CIPHERS:
         raise MalformedError(f"{WHAT} uses a content encryption that is not allowed")
     mode, key_bytes = _CIPHERS[cipher.value]
+    content = _octets(body)
     if mode == "gcm":
-        return mode, key_bytes, _gcm_nonce(parameters), _octets(body)
-    if parameters.tag != der.OCTET_STRING or len(parameters.value) != 16:
-        raise MalformedError(f"{WHAT} has an AES-CBC vector that is not 16 bytes")
-    return mode, key_bytes, parameters.value, _octets(body)
+        if len(content) <= GCM_TAG_BYTES:
+            raise MalformedError(f"{WHAT} has no content")
+        return mode, key_bytes, _gcm_nonce(parameters), content
+    if parameters.tag != der.OCTET_STRING or len(parameters.value) != _CBC_BLOCK:
+        raise MalformedError(f"{WHAT} has an AES-CBC vector that is not {_CBC_BLOCK} bytes")
+    if not content or len(content) % _CBC_BLOCK:
+        raise MalformedError(f"{WHAT} has content that is not whole AES-CBC blocks")
+    return mode, key_bytes, parameters.value, content
 
 
 def _gcm_nonce(parameters: der.Element) -> bytes:

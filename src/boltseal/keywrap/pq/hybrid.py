@@ -2,7 +2,7 @@
 
 A private key is the 32-byte seed of draft-connolly-cfrg-xwing-kem section 5.2, a public key the
 1,216 bytes of section 5.1. In files they are PKCS#8 and SubjectPublicKeyInfo under the draft's
-object identifier, as PEM: no form of our own.
+object identifier (section 5.8), as PEM: no form of our own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from boltseal._io import der
-from boltseal.errors import KeyFileError, MalformedError
+from boltseal.errors import IntegrityError, KeyFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cryptography.hazmat.primitives import hpke
     from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 
@@ -32,7 +34,7 @@ _ALGORITHM = der.encode(  # 1.3.6.1.4.1.62253.25722
 _PEM = re.compile(
     rb"-----BEGIN (PRIVATE|PUBLIC) KEY-----\r?\n([A-Za-z0-9+/=\r\n]{1,4000})-----END \1 KEY-----"
 )
-_BIT_STRING = 0x03
+_VERSION = der.Element(der.INTEGER, b"\x00")  # of PKCS#8 without a public key
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class PublicKey:
 
     def to_der(self) -> bytes:
         """SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7)."""
-        return der.encode(der.SEQUENCE, _ALGORITHM, der.encode(_BIT_STRING, b"\x00", self.raw))
+        return der.encode(der.SEQUENCE, _ALGORITHM, der.encode(der.BIT_STRING, b"\x00", self.raw))
 
     def to_pem(self) -> bytes:
         """The public key file."""
@@ -118,41 +120,48 @@ class PrivateKey:
 
 def load_public(raw: bytes) -> PublicKey | None:
     """The key of a PEM file; None when it is a file of another kind."""
-    inside = _algorithm_and_key(raw, b"PUBLIC", der.SEQUENCE)
-    if inside is None:
-        return None
-    if inside.tag != _BIT_STRING or len(inside.value) != 1 + _PUBLIC_BYTES or inside.value[0]:
-        raise KeyFileError("this X-Wing public key does not have 1216 bytes")
-    key = PublicKey(inside.value[1:])
-    key.load()
-    return key
+    for fields in _structures(raw, b"PUBLIC"):
+        if not _is_ours(fields[:1]):
+            continue
+        if len(fields) != 2 or fields[1].tag != der.BIT_STRING or fields[1].value[:1] != b"\x00":
+            raise KeyFileError("this X-Wing public key has not the structure it should have")
+        if len(fields[1].value) != 1 + _PUBLIC_BYTES:
+            raise KeyFileError(f"this X-Wing public key does not have {_PUBLIC_BYTES} bytes")
+        key = PublicKey(fields[1].value[1:])
+        key.load()
+        return key
+    return None
 
 
 def load_private(raw: bytes) -> PrivateKey | None:
     """The key of a PEM file; None when it is a file of another kind."""
-    inside = _algorithm_and_key(raw, b"PRIVATE", der.INTEGER)
-    if inside is None:
-        return None
-    if inside.tag != der.OCTET_STRING or len(inside.value) != _SEED_BYTES:
-        raise KeyFileError("this X-Wing private key is not a seed of 32 bytes")
-    return PrivateKey(inside.value)
+    for fields in _structures(raw, b"PRIVATE"):
+        if not _is_ours(fields[1:2]):
+            continue
+        # the draft forbids a public key beside the seed, and has no attributes
+        if len(fields) != 3 or fields[0] != _VERSION or fields[2].tag != der.OCTET_STRING:
+            raise KeyFileError("this X-Wing private key has not the structure it should have")
+        if len(fields[2].value) != _SEED_BYTES:
+            raise KeyFileError(f"this X-Wing private key is not a seed of {_SEED_BYTES} bytes")
+        return PrivateKey(fields[2].value)
+    return None
 
 
-def _algorithm_and_key(raw: bytes, which: bytes, first: int) -> der.Element | None:
-    """The element behind our algorithm identifier, if the file is one of ours."""
-    match = _PEM.search(raw)
-    if match is None or match.group(1) != which:
-        return None
-    try:
-        (outer,) = der.read(binascii.a2b_base64(match.group(2)), "the key")
-        fields = der.children(outer, der.SEQUENCE, "the key")
-    except (MalformedError, ValueError):
-        return None
-    if first == der.INTEGER:  # the version of PKCS#8
-        fields = fields[1:]
-    if len(fields) < 2 or der.encode(fields[0].tag, fields[0].value) != _ALGORITHM:
-        return None
-    return fields[1]
+def _structures(raw: bytes, which: bytes) -> Iterator[list[der.Element]]:
+    """The members of every key structure in a PEM file that can be read as one."""
+    for match in _PEM.finditer(raw):
+        if match.group(1) != which:
+            continue
+        try:
+            outer = list(der.read(binascii.a2b_base64(match.group(2)), "the key"))
+            if len(outer) == 1:
+                yield der.children(outer[0], der.SEQUENCE, "the key")
+        except (IntegrityError, ValueError):
+            continue
+
+
+def _is_ours(algorithm: list[der.Element]) -> bool:
+    return [der.encode(one.tag, one.value) for one in algorithm] == [_ALGORITHM]
 
 
 def _to_pem(which: bytes, data: bytes) -> bytes:

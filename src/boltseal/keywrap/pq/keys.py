@@ -7,11 +7,13 @@ AES-256-GCM, from PyCA's implementation. ADR 0009 has the packet byte for byte.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boltseal._io import b64, strictjson
 from boltseal.errors import KeyFileError, MalformedError
+from boltseal.keywrap import envelope
 from boltseal.keywrap.base import NotMyKeyError, WrappedKey
 from boltseal.keywrap.identity_files import read_key_file
 from boltseal.keywrap.pq import hybrid
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from boltseal.keywrap.options import KeyOptions
     from boltseal.keywrap.pq.hybrid import PrivateKey, PublicKey
 
-KIND = "pq/1"
+KIND = envelope.QUANTUM_SAFE
 SUITE = "MLKEM768-X25519,HKDF-SHA256,AES-256-GCM"
 _WHAT = "the post-quantum packet"
 _MAX_PACKET_BYTES = 128 * 1024
 _ENCAPSULATED_BYTES = 1120
+_TAG_BYTES = 16
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _MEMBERS = {"boltseal", "suite", "recipient", "sealed"}
 
 
@@ -121,8 +125,10 @@ def _parse(packet: bytes) -> tuple[str, bytes]:
     recipient, sealed = document.get("recipient"), document.get("sealed")
     if set(document) != _MEMBERS or not isinstance(recipient, str) or not isinstance(sealed, str):
         raise MalformedError(f"{_WHAT} does not have the members it should have")
+    if not _THUMBPRINT.fullmatch(recipient):
+        raise MalformedError(f"{_WHAT} names no thumbprint of a key")
     raw = b64.decode(sealed, _WHAT)
-    if len(raw) <= _ENCAPSULATED_BYTES + 16:
+    if len(raw) <= _ENCAPSULATED_BYTES + _TAG_BYTES:
         raise MalformedError(f"{_WHAT} is too short")
     return recipient, raw
 
