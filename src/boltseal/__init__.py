@@ -20,6 +20,7 @@ __all__ = [
     "Progress",
     "Recipient",
     "RegistryOptions",
+    "check",
     "copy",
     "decrypt",
     "encrypt",
@@ -31,6 +32,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from boltseal.errors import BoltsealError, IntegrityError, NoMatchingKeyError
+    from boltseal.image.check import check
     from boltseal.image.copy import copy
     from boltseal.image.decrypt import decrypt
     from boltseal.image.encrypt import encrypt
@@ -53,6 +55,7 @@ _HOMES = {
     "Outcome": "boltseal.image.report",
     "Progress": "boltseal.image.report",
     "RegistryOptions": "boltseal.transports.registry.options",
+    "check": "boltseal.image.check",
     "copy": "boltseal.image.copy",
     "decrypt": "boltseal.image.decrypt",
     "encrypt": "boltseal.image.encrypt",

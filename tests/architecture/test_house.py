@@ -42,6 +42,7 @@ def test_public_names_are_the_documented_ones() -> None:
         "Progress",
         "Recipient",
         "RegistryOptions",
+        "check",
         "copy",
         "decrypt",
         "encrypt",

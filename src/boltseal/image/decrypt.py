@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
-from boltseal.errors import IntegrityError, NoMatchingKeyError, NotFoundError
-from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring
+from boltseal.errors import IntegrityError, NoMatchingKeyError, NotFoundError, located
+from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring, as_reference
 from boltseal.image.parallel import Once, attempt_layer
+from boltseal.image.refusals import Refusals
 from boltseal.image.session import LayerResult, Session
 from boltseal.layer.content import ContentCheck
 from boltseal.layer.decrypt import decrypt_layer, unlock_layer
@@ -18,7 +19,6 @@ from boltseal.spec.mediatypes import is_encrypted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from boltseal.errors import Attempt
     from boltseal.image.arguments import Identities, Registry
     from boltseal.image.report import Meter, Outcome, Progress
     from boltseal.image.tree import ManifestNode
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from boltseal.spec.edit import DescriptorEdit
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
-
-_MAX_ATTEMPTS = 1000  # told of one image
 
 
 def decrypt(
@@ -71,7 +69,8 @@ def decrypt(
             if is_encrypted(layer.media_type):
                 with session.at_layer(node, index):
                     job.unlock(node, index, layer)
-        job.raise_failure()
+        with located(str(as_reference(source))):
+            job.refusals.raise_first()
         meter = session.begin_writing()
         session.work(job.run, meter)
         if not session.edits:
@@ -83,8 +82,7 @@ class _Decryption:
     def __init__(self, session: Session, keyring: Keyring, check: bool) -> None:
         self._session = session
         self._keyring = keyring
-        self._failure: tuple[NoMatchingKeyError, ManifestNode, int] | None = None
-        self._attempts: dict[Attempt, None] = {}
+        self.refusals = Refusals()
         self._check = check
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._by_annotations: dict[object, UnlockedLayer] = {}
@@ -97,26 +95,9 @@ class _Decryption:
             try:
                 self._by_annotations[same] = unlock_layer(layer, self._keyring)
             except NoMatchingKeyError as error:
-                if not self._keyring.identities or len(self._attempts) >= _MAX_ATTEMPTS:
-                    raise
-                self._remember(error, node, index)
+                self.refusals.add(error, node, index)
                 return
         self._unlocked[node.descriptor.digest, index] = self._by_annotations[same]
-
-    def _remember(self, error: NoMatchingKeyError, node: ManifestNode, index: int) -> None:
-        """The other layers are looked at, too, so that the message has all of them."""
-        if self._failure is None:
-            self._failure = (error, node, index)
-        for attempt in error.attempts:
-            self._attempts[attempt.at(f"{node.label} {index}")] = None
-
-    def raise_failure(self) -> None:
-        """One error for all layers that did not open."""
-        if self._failure is not None:
-            error, node, index = self._failure
-            error.attempts = tuple(self._attempts)
-            with self._session.at_layer(node, index):
-                raise error
 
     def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
         """Open one layer, or copy it when it is not encrypted."""
