@@ -94,6 +94,7 @@ def test_a_wrong_passphrase_is_not_shown(tmp_path: Path, sealed: str, data: Path
         ["-kKEY:" + SECRET],
         ["--key=KEY:pass=" + SECRET],
         ["-k", "KEY", "--creds", "alice:" + SECRET],
+        ["-k", "KEY", "-k", f"pkcs11:token=none?pin-value={SECRET}&module-path=/none"],
     ],
 )
 def test_secrets_do_not_stay_in_the_process_list(

@@ -18,7 +18,8 @@ _CREDENTIALS = (b"--creds", b"--src-creds", b"--dest-creds")
 _PASSPHRASE = (b"--passphrase",)
 # Ways to name a passphrase that hold none, and keys that are not files.
 _HARMLESS = (b"file=", b"fd=", b"env=")
-_NOT_FILES = re.compile(rb"(?:provider|pgp|awskms|gcpkms|azurekms|hashivault):")
+_NOT_FILES = re.compile(rb"(?:provider|pgp|pkcs11|awskms|gcpkms|azurekms|hashivault):")
+_NAMED = b":pass="
 _PIN = re.compile(rb"pin-value=([^&;]+)")
 _MAX_ARGUMENTS = 4 << 20  # bytes
 
@@ -76,12 +77,10 @@ def _in_key(value: bytes) -> tuple[int, int] | None:
     pin = _PIN.search(value)
     if pin is not None:
         return pin.start(1), len(pin.group(1))
+    named = value.find(_NAMED)
+    if named >= 0:
+        return named + len(_NAMED), len(value) - named - len(_NAMED)
     at = value.find(b":") + 1
-    if not at or _NOT_FILES.match(value) or value.startswith(b"pkcs11:"):
+    if not at or _NOT_FILES.match(value) or value[at:].startswith(_HARMLESS):
         return None
-    rest = value[at:]
-    if rest.startswith(_HARMLESS):
-        return None
-    if rest.startswith(b"pass="):
-        at += 5
     return at, len(value) - at
