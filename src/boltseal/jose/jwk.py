@@ -48,6 +48,11 @@ class Key:
         key: rsa.RSAPrivateKey = self.jwk.get_op_key("decrypt")
         return key
 
+    def rsa_public(self) -> rsa.RSAPublicKey:
+        """The public half of an RSA key, for other protocols."""
+        key: rsa.RSAPublicKey = self.jwk.get_op_key("verify")
+        return key
+
     def describe(self) -> str:
         """For people: ``RSA 3072`` or ``EC P-256``."""
         return f"{self.kty} {self.detail}"

@@ -74,7 +74,7 @@ def load(text: str, options: KeyOptions) -> Loaded:
             return secrets.read(how, options.environment)
         return options.ask(path) if options.ask is not None else None
 
-    return load_bytes(read_key_file(path), path, passphrase, options)
+    return load_bytes(read_key_file(path), path, passphrase, options, given=how is not None)
 
 
 def split(text: str) -> tuple[str, str | None]:
@@ -86,9 +86,17 @@ def split(text: str) -> tuple[str, str | None]:
 
 
 def load_bytes(
-    raw: bytes, label: str, passphrase: Callable[[], bytes | None], options: KeyOptions
+    raw: bytes,
+    label: str,
+    passphrase: Callable[[], bytes | None],
+    options: KeyOptions,
+    *,
+    given: bool = False,
 ) -> Loaded:
-    """What the content of a file is, whatever it is."""
+    """What the content of a file is, whatever it is.
+
+    ``given``: the passphrase was named for this very file, and goes before a PIN in it.
+    """
     if raw.startswith(_OPENPGP_ARMOR) or _openpgp_tag(raw) == _SECRET_KEY_TAG:
         from boltseal.keywrap.pgp import files
 
@@ -96,7 +104,9 @@ def load_bytes(
     if _is_pkcs11(raw):
         from boltseal.keywrap.pkcs11 import keys as pkcs11
 
-        return Loaded(label, pkcs11.identity_from_yaml(raw, label, options))
+        first, last = (passphrase, None) if given else (None, passphrase)
+        token = pkcs11.identity_from_yaml(raw, label, options, given=first, passphrase=last)
+        return Loaded(label, token)
     certificates = _certificates(raw, label)
     if certificates and not _has_private(raw):
         return Loaded(label, None, certificates)
