@@ -1,47 +1,184 @@
-"""What an OpenPGP message tells about its recipients (RFC 4880 section 5.1)."""
+"""What an OpenPGP message tells without any key (RFC 4880 sections 4.2, 5.1 and 5.13).
+
+The format knows one shape: a session key for every recipient, then one encrypted packet with a
+modification detection code, and nothing behind it. What gpg would also take (plain or signed text,
+passwords, several messages) is refused here, before any program sees it.
+
+Read as others write it: an integer's bit length may be too large by some bits, and the first part
+of a partial body may be shorter than the 512 bytes that section 4.2.2.4 asks for.
+"""
 
 from __future__ import annotations
 
-from boltseal.errors import MalformedError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boltseal.errors import LimitExceededError, MalformedError
 from boltseal.keywrap.base import WrappedKey
 
-_PKESK = 1
-_PGP_ALGORITHMS = {1: "RSA", 2: "RSA", 16: "ElGamal", 18: "ECDH", 25: "X25519"}
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SCHEME = "pgp"
+WHAT = "the OpenPGP packet"
+MAX_BYTES = 512 * 1024  # of one message
+MAX_RECIPIENTS = 256  # of one message
+HIDDEN = "0" * 16  # the key id of a recipient that is not named (section 5.1)
+
+PKESK = 1
+SEIPD = 18
+_NAMES = {
+    2: "a signature",
+    3: "a password's session key",
+    4: "a signature",
+    8: "compressed data",
+    9: "encrypted data without protection against changes",
+    11: "data that is not encrypted",
+    20: "encrypted data of a newer form (OCB)",
+}
+# Public-key algorithms (section 9.1, RFC 6637 section 5), and the integers of their session keys.
+_ALGORITHMS = {1: "RSA", 2: "RSA", 16: "ElGamal", 18: "ECDH", 25: "X25519", 26: "X448"}
+_INTEGERS = {1: 1, 2: 1, 16: 2, 18: 1}
+_ECDH = 18
+_MIN_ENCRYPTED = 1 + 18 + 22  # version, random prefix, detection code (section 5.13)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """One recipient: the id of its (sub)key in 16 hexadecimal digits, and its packet's body."""
+
+    key_id: str
+    algorithm: int
+    body: bytes
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the recipient is not named."""
+        return self.key_id == HIDDEN
+
+    def named(self, key_id: str) -> SessionKey:
+        """The same, said to be for another key."""
+        body = self.body[:1] + bytes.fromhex(key_id) + self.body[9:]
+        return SessionKey(key_id, self.algorithm, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The session keys of a message, and its encrypted packet as it was read, header and all."""
+
+    keys: tuple[SessionKey, ...]
+    encrypted: bytes
+
+    def only(self, keys: Sequence[SessionKey]) -> bytes:
+        """The message as if it were for ``keys`` alone."""
+        parts = [bytes((0xC0 | PKESK, 0xFF)) + _length(key.body) + key.body for key in keys]
+        return b"".join(parts) + self.encrypted
+
+
+def parse(packet: bytes) -> Message:
+    """Read a message. Raises MalformedError or LimitExceededError."""
+    if len(packet) > MAX_BYTES:
+        raise LimitExceededError(f"{WHAT} is larger than the limit of {MAX_BYTES} bytes")
+    keys: list[SessionKey] = []
+    for tag, start, body in read(packet, WHAT):
+        if tag == PKESK:
+            keys.append(_session_key(body))
+            if len(keys) > MAX_RECIPIENTS:
+                raise LimitExceededError(f"{WHAT} has over {MAX_RECIPIENTS} recipients")
+            continue
+        if tag != SEIPD:
+            raise MalformedError(f"{WHAT} has {_NAMES.get(tag, f'a part of type {tag}')} in it")
+        if not keys:
+            raise MalformedError(f"{WHAT} names no recipient")
+        if len(body) < _MIN_ENCRYPTED or body[0] != 1:
+            raise MalformedError(f"{WHAT} has encrypted data of an unknown version")
+        encrypted = packet[start:]
+        if sum(1 for _ in read(encrypted, WHAT)) != 1:
+            raise MalformedError(f"{WHAT} goes on behind its encrypted data")
+        return Message(tuple(keys), encrypted)
+    raise MalformedError(f"{WHAT} has no encrypted data")
 
 
 def describe_packet(packet: bytes) -> list[WrappedKey]:
-    """Public-key encrypted session key packets, version 3: key id and algorithm."""
-    found: list[WrappedKey] = []
-    position = 0
-    while position + 2 <= len(packet):
-        tag, start, length = _pgp_header(packet, position)
-        if tag != _PKESK:
-            break
-        body = packet[start : start + length]
-        if len(body) < 10 or body[0] != 3:
-            raise MalformedError("the OpenPGP packet has a session key of an unknown version")
-        algorithm = _PGP_ALGORITHMS.get(body[9], f"algorithm {body[9]}")
-        found.append(WrappedKey("pgp", algorithm, body[1:9].hex().upper()))
-        position = start + length
-    if not found:
-        raise MalformedError("the OpenPGP packet names no recipient")
-    return found
+    """Who a message is for: key ids of encryption subkeys, ``hidden`` for one that is not named."""
+    return [
+        WrappedKey(
+            SCHEME,
+            _ALGORITHMS.get(key.algorithm, f"algorithm {key.algorithm}"),
+            "hidden" if key.is_hidden else key.key_id,
+        )
+        for key in parse(packet).keys
+    ]
 
 
-def _pgp_header(packet: bytes, position: int) -> tuple[int, int, int]:
-    """Tag, start of the body and its length (RFC 4880 section 4.2), for packets of fixed length."""
-    first, second = packet[position], packet[position + 1]
-    if not first & 0x80:
-        raise MalformedError("the OpenPGP packet has no valid header")
-    if first & 0x40:
-        tag, at = first & 0x3F, position + 2
-        if second < 192:
-            return tag, at, second
-        if second < 224:
-            return tag, at + 1, ((second - 192) << 8) + int.from_bytes(packet[at : at + 1]) + 192
-        if second == 255:
-            return tag, at + 4, int.from_bytes(packet[at : at + 4])
-        return tag, at, 0  # partial length: the encrypted data, which ends the list
-    size = 1 << (first & 3)
-    at = position + 1
-    return (first >> 2) & 0x0F, at + size, int.from_bytes(packet[at : at + size])
+def read(raw: bytes, what: str) -> Iterator[tuple[int, int, bytes]]:
+    """Tag, start of the header, and body of every packet. Raises MalformedError."""
+    at = 0
+    while at < len(raw):
+        start = at
+        first = raw[at]
+        if not first & 0x80:
+            raise MalformedError(f"{what} is not made of OpenPGP packets")
+        if first & 0x40:
+            body, at = _new_body(raw, at + 1, what)
+            yield first & 0x3F, start, body
+        else:
+            size = 1 << (first & 3)
+            if size == 8:
+                raise MalformedError(f"{what} has a part without a length")
+            length = int.from_bytes(_take(raw, at + 1, size, what))
+            body = _take(raw, at + 1 + size, length, what)
+            at += 1 + size + length
+            yield (first >> 2) & 0x0F, start, body
+
+
+def _new_body(raw: bytes, at: int, what: str) -> tuple[bytes, int]:
+    """The body of a packet in the new format, put together from its parts, and where it ends."""
+    parts: list[bytes] = []
+    while True:
+        first = _take(raw, at, 1, what)[0]
+        at += 1
+        if first < 192:
+            length = first
+        elif first < 224:
+            length = ((first - 192) << 8) + _take(raw, at, 1, what)[0] + 192
+            at += 1
+        elif first == 255:
+            length = int.from_bytes(_take(raw, at, 4, what))
+            at += 4
+        else:
+            length = 1 << (first & 0x1F)
+        parts.append(_take(raw, at, length, what))
+        at += length
+        if not 224 <= first < 255:  # the last part is no partial one
+            return b"".join(parts), at
+
+
+def integer(raw: bytes, at: int, what: str) -> int:
+    """Where the multiprecision integer at ``at`` ends (section 3.2)."""
+    size = (int.from_bytes(_take(raw, at, 2, what)) + 7) // 8
+    _take(raw, at + 2, size, what)
+    return at + 2 + size
+
+
+def _session_key(body: bytes) -> SessionKey:
+    if len(body) < 12 or body[0] != 3:
+        raise MalformedError(f"{WHAT} has a session key of an unknown version")
+    algorithm, at = body[9], 10
+    for _ in range(_INTEGERS.get(algorithm, 0)):
+        at = integer(body, at, WHAT)
+    if algorithm == _ECDH:  # and the wrapped key, behind one octet with its length
+        at += 1 + _take(body, at, 1, WHAT)[0]
+    if algorithm in _INTEGERS and at != len(body):
+        raise MalformedError(f"{WHAT} has a session key of a wrong length")
+    return SessionKey(body[1:9].hex().upper(), algorithm, body)
+
+
+def _length(body: bytes) -> bytes:
+    return len(body).to_bytes(4)
+
+
+def _take(raw: bytes, at: int, count: int, what: str) -> bytes:
+    if at + count > len(raw):
+        raise MalformedError(f"{what} ends in the middle")
+    return raw[at : at + count]

@@ -1,0 +1,200 @@
+"""``pgp:WHO``: recipients and identities that GnuPG holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from boltseal.errors import IntegrityError, KeyFileError, KeyServiceError
+from boltseal.keywrap.base import NotMyKeyError
+from boltseal.keywrap.pgp import gnupg, listing, opening, packet
+from boltseal.keywrap.pgp.child import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boltseal.keywrap.options import KeyOptions
+    from boltseal.keywrap.pgp.gnupg import GnuPG
+    from boltseal.keywrap.pgp.listing import Key, Part, Who
+
+SCHEME = packet.SCHEME
+_MAX_CANDIDATES = 6  # keys that a message lists
+_SHAPE = (
+    *("--no-armor", "--no-throw-keyids", "--no-encrypt-to", "--no-for-your-eyes-only"),
+    *("--cipher-algo", "AES256", "--compress-algo", "none", "--set-filename", ""),
+)
+_BOUNDS = Bounds(seconds=60, output=packet.MAX_BYTES)
+_STATES = {"r": "is revoked", "e": "has expired", "i": "is not valid", "d": "is disabled"}
+
+
+@dataclass(frozen=True, slots=True)
+class PgpWrapper:
+    """Puts all recipients into one message."""
+
+    program: GnuPG
+    scheme: str = SCHEME
+
+    def wrap(self, recipients: Sequence[PgpRecipient], secret: bytes) -> list[bytes]:
+        """One packet for the first recipients, another for the next, and so on."""
+        step = packet.MAX_RECIPIENTS
+        return [
+            self._packet(recipients[at : at + step], secret)
+            for at in range(0, len(recipients), step)
+        ]
+
+    def _packet(self, recipients: Sequence[PgpRecipient], secret: bytes) -> bytes:
+        # the exclamation mark: this subkey, whatever else the key may have got meanwhile
+        named = [text for one in recipients for text in ("--recipient", one.subkey + "!")]
+        ended = self.program.run(
+            *_SHAPE, *named, "--output", "-", "--encrypt", given=secret, bounds=_BOUNDS
+        )
+        if ended.code:
+            lines = gnupg.statuses(ended)
+            refused = [rest[-1] for keyword, rest in lines if keyword == "INV_RECP"]
+            for one in recipients:
+                if one.subkey + "!" in refused:
+                    raise KeyServiceError(f"GnuPG does not encrypt for {one.describe()}")
+            raise gnupg.failed("encrypt", ended)
+        _check(ended.output, {one.key_id for one in recipients})
+        return ended.output
+
+
+@dataclass(frozen=True, slots=True)
+class PgpRecipient:
+    """An encryption subkey in GnuPG's keyring, by its fingerprint."""
+
+    fingerprint: str
+    subkey: str
+    key_id: str
+    name: str
+    wrapper: PgpWrapper = field(repr=False)
+
+    def describe(self) -> str:
+        return f"pgp {self.name} {self.fingerprint} (key {self.key_id})"
+
+
+def recipient(who: str, options: KeyOptions) -> PgpRecipient:
+    """The one key in GnuPG's keyring that ``who`` names and that can be encrypted to.
+
+    Raises UsageError, KeyServiceError, and KeyFileError when there is no such key or several.
+    """
+    named = listing.understand(who)
+    program = gnupg.find(options)
+    found, similar = listing.public_keys(program, named)
+    if not found:
+        raise KeyFileError(
+            f"GnuPG has no key for {_shown(who)}",
+            hint=f"similar ones are: {_listed(similar)}"
+            if similar
+            else "import it first: gpg --import FILE",
+        )
+    problems: list[str] = []
+    usable: list[tuple[Key, Part]] = []
+    for key in found:
+        subkey, problem = _encryption_subkey(key, named)
+        if subkey is not None:
+            usable.append((key, subkey))
+        else:
+            problems.append(f"the key {key.describe()} {problem}")
+    if not usable:
+        raise KeyFileError("; ".join(problems[:_MAX_CANDIDATES]))
+    if len(usable) > 1:
+        raise KeyFileError(
+            f"{_shown(who)} fits several keys: {_listed([key for key, _ in usable])}",
+            hint="name one of them by its fingerprint",
+        )
+    [(key, subkey)] = usable
+    return PgpRecipient(
+        key.primary.fingerprint, subkey.fingerprint, subkey.key_id, key.name, PgpWrapper(program)
+    )
+
+
+def _encryption_subkey(key: Key, named: Who) -> tuple[Part | None, str]:
+    """The newest subkey that can be encrypted to, as GnuPG would choose; or why there is none."""
+    if key.primary.state in _STATES:
+        return None, _STATES[key.primary.state]
+    if "D" in key.primary.usage:
+        return None, _STATES["d"]
+    meant = [one for one in key.parts if one.can_encrypt]
+    if named.exact:
+        meant = [one for one in meant if named.is_part(one)]
+    if not meant:
+        return None, "has no encryption subkey; add one: gpg --quick-add-key FINGERPRINT"
+    now = time.time()
+    # a primary key that can be encrypted to is used when no subkey can
+    meant.sort(key=lambda one: (one is not key.primary, one.created))
+    usable = [one for one in meant if one.state not in _STATES and one.created <= now]
+    if usable:
+        return usable[-1], ""
+    last = meant[-1]
+    return None, f"has an encryption subkey that {_STATES.get(last.state, 'is not valid yet')}"
+
+
+def _check(message: bytes, wanted: set[str]) -> None:
+    """Nobody was left out, nobody was added, and the shape is the one that others read."""
+    try:
+        found = {one.key_id for one in packet.parse(message).keys}
+    except IntegrityError as error:
+        raise KeyServiceError(f"GnuPG wrote what the format does not have: {error}") from None
+    if found != wanted:
+        raise KeyServiceError(
+            "GnuPG encrypted for others than the recipients named",
+            hint=f"asked for {', '.join(sorted(wanted))}, got {', '.join(sorted(found))}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PgpIdentity:
+    """Secret keys that GnuPG, its agent or a smart card holds; they never leave it."""
+
+    is_remote: ClassVar[bool] = True
+
+    label: str
+    key_ids: tuple[str, ...]
+    program: GnuPG = field(repr=False)
+
+    def handles(self, scheme: str) -> bool:
+        return scheme == SCHEME
+
+    def unwrap(self, scheme: str, data: bytes) -> bytes:
+        message = packet.parse(data)
+        if not self.key_ids:
+            raise NotMyKeyError("GnuPG holds no secret key")
+        mine = opening.ours(message, self.key_ids)
+        return opening.decrypt(self.program, message.only(mine))
+
+    def describe(self) -> str:
+        return self.label
+
+
+def identity(rest: str, options: KeyOptions) -> PgpIdentity:
+    """``pgp:`` for everything that GnuPG can decrypt with, ``pgp:WHO`` for one key alone.
+
+    Old keys open what was encrypted to them, so a key may be expired or revoked here. Raises
+    UsageError, KeyServiceError, and KeyFileError when there is no such key.
+    """
+    who = listing.understand(rest) if rest else None
+    program = gnupg.find(options)
+    keys = listing.secret_keys(program, who)
+    parts = [part for key in keys for part in key.parts if not part.where.startswith("#")]
+    if who is not None and who.exact:
+        parts = [part for part in parts if who.is_part(part)]
+    if who is not None and not parts:
+        raise KeyFileError(
+            f"GnuPG has no secret key for {_shown(rest)}",
+            hint="see which ones there are: gpg --list-secret-keys",
+        )
+    label = f"pgp:{rest} ({_listed(keys)})" if who is not None else "pgp: (GnuPG's keys)"
+    return PgpIdentity(label, tuple(part.key_id for part in parts), program)
+
+
+def _listed(keys: Sequence[Key]) -> str:
+    more = len(keys) - _MAX_CANDIDATES
+    return ", ".join(one.describe() for one in keys[:_MAX_CANDIDATES]) + (
+        f" and {more} more" if more > 0 else ""
+    )
+
+
+def _shown(who: str) -> str:
+    return gnupg.printable(who.strip())[:120]
