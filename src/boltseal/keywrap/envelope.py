@@ -24,12 +24,24 @@ _HOMES = {QUANTUM_SAFE: names.QUANTUM_SAFE, "kms/1": names.KEY_SERVICE}
 _WHAT = "the key provider's packet"
 _MARK = b'"boltseal"'
 _MAX_BYTES = 384 * 1024
+_MAX_SCHEME = 200  # characters of a protocol's name
 
 
 def pack(packets: Mapping[str, Sequence[bytes]]) -> bytes:
-    """An envelope around packets by scheme."""
+    """An envelope around packets by scheme. Raises LimitExceededError.
+
+    One packet that says by itself that it is Boltseal's needs none around it.
+    """
+    own = [one for found in packets.values() for one in found]
+    if len(own) == 1 and _HOMES.get(kind(own[0]) or "") in packets:
+        return own[0]
     keys = {scheme: [b64.encode(one) for one in found] for scheme, found in packets.items()}
-    return json.dumps({"boltseal": KIND, "keys": keys}, separators=(",", ":")).encode()
+    raw = json.dumps({"boltseal": KIND, "keys": keys}, separators=(",", ":")).encode()
+    if len(raw) > _MAX_BYTES:
+        raise LimitExceededError(
+            f"{_WHAT} would have over {_MAX_BYTES} bytes", hint="name fewer recipients"
+        )
+    return raw
 
 
 def kind(packet: bytes) -> str | None:
@@ -63,6 +75,8 @@ def unpack(packet: bytes) -> list[tuple[str, bytes]]:
         raise MalformedError(f"{_WHAT} is not an envelope")
     found: list[tuple[str, bytes]] = []
     for scheme, packets in keys.items():
+        if not scheme or len(scheme) > _MAX_SCHEME or not scheme.isprintable():
+            raise MalformedError(f"{_WHAT} has keys of a protocol without a usable name")
         if not isinstance(packets, list) or not all(isinstance(one, str) for one in packets):
             raise MalformedError(f"{_WHAT} has keys that are not lists of base64")
         found += [(scheme, b64.decode(one, _WHAT)) for one in packets]
