@@ -28,6 +28,7 @@ __all__ = [
     "parse_identity",
     "parse_keyring",
     "parse_recipient",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from boltseal.image.encrypt import encrypt
     from boltseal.image.inspect import inspect
     from boltseal.image.report import Outcome, Progress
+    from boltseal.image.verify import verify
     from boltseal.keywrap.base import Identity, Recipient
     from boltseal.keywrap.keyring import Keyring
     from boltseal.keywrap.options import KeyOptions
@@ -63,6 +65,7 @@ _HOMES = {
     "parse_identity": "boltseal.keywrap.parse",
     "parse_keyring": "boltseal.keywrap.parse",
     "parse_recipient": "boltseal.keywrap.parse",
+    "verify": "boltseal.image.verify",
 }
 
 

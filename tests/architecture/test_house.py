@@ -50,6 +50,7 @@ def test_public_names_are_the_documented_ones() -> None:
         "parse_identity",
         "parse_keyring",
         "parse_recipient",
+        "verify",
     ]
     for name in boltseal.__all__:
         assert getattr(boltseal, name) is not None

@@ -60,6 +60,7 @@ def refused(sealed: Sealed, message: str) -> None:
         sealed.decrypt(),
         boltseal("copy", sealed.layout.reference(), f"oci:{sealed.target}:v1"),
         boltseal("inspect", sealed.layout.reference()),
+        sealed.verify(),
     ):
         assert run.code == 4, run
         assert message in run.err, run.err

@@ -32,10 +32,14 @@ def refused(sealed: Sealed, message: str, *options: str, codes: tuple[int, ...] 
     assert str(sealed.layout.path) in run.err
     assert run.err.count("error: ") == 1
     assert not sealed.target.exists()
+    verified = sealed.verify()  # which looks at the content in any case
+    assert verified.code in codes, verified
+    assert message.removeprefix("linux/amd64, ").rpartition(": ")[2] in verified.err, verified.err
 
 
 def test_the_image_opens_when_nothing_was_done_to_it(sealed: Sealed) -> None:
     assert sealed.decrypt("--check-content").code == 0
+    assert sealed.verify().code == 0
 
 
 @pytest.mark.parametrize("position", [0, 57, -1])

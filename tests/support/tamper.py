@@ -101,6 +101,9 @@ class Sealed:
             *options,
         )
 
+    def verify(self) -> Any:
+        return boltseal("verify", self.layout.reference(), "-k", f"{self.keys}/p256.pem")
+
 
 def b64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()

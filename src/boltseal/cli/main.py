@@ -20,6 +20,7 @@ COMMANDS = {
     "copy": "copy an image without changing a byte of it",
     "inspect": "show platforms, layers, and who can open them, without any key",
     "check": "tell whether your keys open every encrypted layer, without reading any",
+    "verify": "check all of an image: digests, HMACs, content, recipients; writes nothing",
     "tags": "list the tags of a repository (also: ls)",
     "digest": "print the digest of an image",
     "manifest": "print the manifest of an image, byte for byte",

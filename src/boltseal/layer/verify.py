@@ -1,0 +1,94 @@
+"""Read a layer to its end and keep nothing: is it what its image says it is?"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boltseal._io import pipeline
+from boltseal.blockcipher.aes_ctr_hmac import Decryptor
+from boltseal.errors import IntegrityError
+from boltseal.layer.content import ContentCheck
+from boltseal.layer.stream import CheckedReader
+from boltseal.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boltseal.layer.decrypt import UnlockedLayer
+    from boltseal.spec.blobs import BlobReader
+    from boltseal.spec.descriptor import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a layer turned out to be; ``plain`` is the digest of what an encrypted one holds."""
+
+    problems: tuple[str, ...]
+    plain: Digest | None = None
+
+
+def verify_layer(
+    layer: Descriptor,
+    unlocked: UnlockedLayer | None,
+    reader: BlobReader,
+    *,
+    diff_id: Digest | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> Verdict:
+    """Check one layer in a single pass.
+
+    1. Size and digest of the blob are what the descriptor states.
+    2. With ``unlocked``: the HMAC over the ciphertext is right.
+    3. With ``diff_id``: the decompressed plaintext has that digest.
+
+    All three are looked at; what is wrong is returned and not raised. Nothing is said about the
+    content of a layer whose earlier step failed. Raises what reading raises.
+    """
+    source = CheckedReader(layer, reader, tick)
+    decryptor = Decryptor(unlocked.public, unlocked.private) if unlocked is not None else None
+    content = _Content(diff_id)
+    target = hashlib.sha256()
+    stages: list[Callable[[pipeline.Chunk], object]] = []
+    if decryptor is None:
+        stages.append(lambda chunk: content.update(chunk.data))
+    else:
+        opener = decryptor
+
+        def decrypt(chunk: pipeline.Chunk) -> None:
+            opener.update(chunk)
+            target.update(chunk.out)
+
+        stages += [opener.authenticate, decrypt, lambda chunk: content.update(chunk.out)]
+    try:
+        pipeline.run(source.read_into, stages, size=layer.size)
+        source.finish()  # 1
+        if decryptor is not None:
+            decryptor.verify()  # 2
+        content.finish()  # 3
+    except IntegrityError as error:
+        return Verdict((error.message,))
+    return Verdict((), Digest.finish(target) if decryptor is not None else None)
+
+
+class _Content:
+    """A content check that keeps its error until what comes before it was right."""
+
+    def __init__(self, diff_id: Digest | None) -> None:
+        self._check = ContentCheck(diff_id) if diff_id is not None else None
+        self._error: IntegrityError | None = None
+
+    def update(self, data: memoryview) -> None:
+        if self._check is None or self._error is not None:
+            return
+        try:
+            self._check.update(data)
+        except IntegrityError as error:
+            self._error = error
+
+    def finish(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._check is not None:
+            self._check.finish()
