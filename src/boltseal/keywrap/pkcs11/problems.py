@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # the user named it; {text} what there is to tell.
 _PROBLEMS: dict[str, tuple[str, str | None]] = {
     "NoModule": (
-        "the PKCS#11 module {module} cannot be loaded: {text}",
+        "the PKCS#11 module {module} cannot be loaded or started: {text}",
         "is it a PKCS#11 module, and is all there that it needs?",
     ),
     "NoToken": ("{key}: there is no such token{others}", "is it plugged in? compare the URI"),
