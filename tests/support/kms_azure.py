@@ -56,6 +56,7 @@ class KeyVault(Server):
             self.socket, server_side=True, do_handshake_on_connect=False
         )
         self.token = base64.urlsafe_b64encode(os.urandom(24)).decode()
+        self.accepts = self.token
         self.permissions = {"get", "wrapKey", "unwrapKey"}
         self.keys: dict[str, Key] = {}
 
@@ -69,7 +70,7 @@ class _Handler(Handler):
     server: KeyVault
 
     def answer(self) -> Answer:
-        if self.headers.get("Authorization") != f"Bearer {self.server.token}":
+        if self.headers.get("Authorization") != f"Bearer {self.server.accepts}":
             body = _error("Unauthorized", "AKV10000: Request is missing a Bearer or PoP token.")
             return 401, body, {"WWW-Authenticate": CHALLENGE}
         parts = urllib.parse.urlsplit(self.path).path.strip("/").split("/")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from boltseal.keywrap.kms.uri import KeyUri
     from boltseal.keywrap.options import KeyOptions
 
-_ALGORITHM = "RSA-OAEP-256"
 _CREDENTIALS = "run: az login, or export AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
 _SECONDS_FOR_A_PROGRAM = 15  # that azure-identity asks for a token, such as az
 
@@ -37,8 +36,10 @@ class AzureKeyVault:
 
     def encrypt(self, content_key: bytes) -> Wrapped:
         key = self._call("get", self.public.get)
+        if key.key_type not in ("RSA", "RSA-HSM"):
+            raise Trouble(self.uri).failed("it is no RSA key", "use an RSA key of the vault")
         client = self._client(key)
-        result = self._call("wrapKey", lambda: client.wrap_key(_ALGORITHM, content_key))
+        result = self._call("wrapKey", lambda: client.wrap_key(_algorithm(), content_key))
         return Wrapped(self.uri, key.properties.version or "", bytes(result.encrypted_key))
 
     def decrypt(self, wrapped: Wrapped) -> bytes:
@@ -49,7 +50,7 @@ class AzureKeyVault:
 
         def unwrap() -> Any:
             address = f"https://{self.uri.host}/keys/{self.uri.key}/{wrapped.version}"
-            return self._client(address).unwrap_key(_ALGORITHM, wrapped.ciphertext)
+            return self._client(address).unwrap_key(_algorithm(), wrapped.ciphertext)
 
         return bytes(self._call("unwrapKey", unwrap, wrapped.version).key)
 
@@ -127,6 +128,12 @@ def service(uri: KeyUri, options: KeyOptions) -> AzureKeyVault:
     return AzureKeyVault(uri, made, Lazily(public))
 
 
+def _algorithm() -> Any:
+    from azure.keyvault.keys.crypto import KeyWrapAlgorithm
+
+    return KeyWrapAlgorithm.rsa_oaep_256
+
+
 def _retry_policy() -> Any:
     """The library's own, which by itself waits for as long as a vault asks it to.
 
@@ -135,6 +142,11 @@ def _retry_policy() -> Any:
     from azure.core.pipeline.policies import RetryPolicy
 
     class Bounded(RetryPolicy):  # type: ignore[misc,type-arg,unused-ignore]
+        def configure_retries(self, options: dict[str, Any]) -> dict[str, Any]:
+            settings: dict[str, Any] = super().configure_retries(options)
+            # unwrapping is a POST that may well be sent twice
+            return {**settings, "methods": frozenset({"GET", "POST"})}
+
         def get_retry_after(self, response: Any) -> float | None:
             asked = super().get_retry_after(response)
             return None if asked is None else min(asked, limits.MAX_PAUSE_SECONDS)
