@@ -8,6 +8,7 @@ ends when its standard input does.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from itertools import islice
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _MAX_TEXT = 200
 _MAX_OBJECTS = 20  # that are looked at when several match
 _MAX_LABELS = 8  # of other tokens, for a message
+_UNMAPPED = re.compile(r"Unmapped error code (0x[0-9a-f]{1,16})L?")
+_CODES = {0x68: "KeyFunctionNotPermitted"}  # CKR_KEY_FUNCTION_NOT_PERMITTED
 _GRACE = 5  # seconds after which a call ends this process, should nobody else do it
 
 
@@ -186,7 +189,7 @@ class _Token:
             name, text = (*error.args, "")[:2]
         else:
             # the text of anything else could hold what was asked, the PIN included
-            name, text = type(error).__name__, ""
+            name, text = _return_code(error) or type(error).__name__, ""
         return {"error": name, "text": str(text)[:_MAX_TEXT], "pin": self._pin_state(name)}
 
     def _pin_state(self, name: str) -> str:
@@ -247,6 +250,13 @@ def _plain(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     return str(value).rstrip("\0 ")
+
+
+def _return_code(error: Exception) -> str:
+    """A return code that the binding has no exception for; empty for everything else."""
+    found = _UNMAPPED.fullmatch(str(error)) if type(error).__name__ == "PKCS11Error" else None
+    code = int(found.group(1), 16) if found else None
+    return "" if code is None else _CODES.get(code, f"return code {code:#x}")
 
 
 def _numbers(key: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from boltseal.errors import LimitExceededError, MalformedError
 from boltseal.keywrap.base import WrappedKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 SCHEME = "pkcs11"
 WHAT = "the PKCS#11 packet"
@@ -62,6 +62,16 @@ def build(recipients: Sequence[Wrapped]) -> bytes:
         entry = {"version": 0, "blob": b64.encode(one.blob), "hash": one.hash}
         entries.append(entry if one.kid is None else {**entry, "kid": one.kid})
     document = {"version": 0, "recipients": entries}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def without(packet: bytes, places: Collection[int]) -> bytes:
+    """The packet without the recipients at ``places``; one at least stays."""
+    parse(packet)
+    document = strictjson.load_object(packet, WHAT, max_bytes=_MAX_PACKET_BYTES)
+    document["recipients"] = [
+        one for place, one in enumerate(document["recipients"]) if place not in places
+    ]
     return json.dumps(document, separators=(",", ":")).encode()
 
 
