@@ -208,6 +208,6 @@ def _packets(found: Mapping[str, str], broken: list[IntegrityError]) -> Iterator
             yield scheme, packet
             if scheme.startswith("provider."):
                 try:  # our keys open it without the provider, whatever it was called
-                    yield from (one for one in envelope.open_up(packet) if one[0] != scheme)
+                    yield from (one for one in envelope.open_up(packet) if one != (scheme, packet))
                 except IntegrityError as error:
                     broken.append(error)
