@@ -69,7 +69,7 @@ def parse(raw: bytes) -> Question:
     """Read a request. Raises MalformedError or LimitExceededError."""
     document = protocol.load(raw, _MEMBERS, "the request")
     operation = document.get("op")
-    if operation not in _PARTS:
+    if not isinstance(operation, str) or operation not in _PARTS:
         raise MalformedError(f"the request's op is neither {protocol.WRAP} nor {protocol.UNWRAP}")
     member, inner, most = _PARTS[operation]
     inside = protocol.part(document.get(member), (inner, "ec", "dc"), f"the request's {member}")

@@ -109,7 +109,7 @@ def _refusal(error: Any, where: str, timeout: float, operation: str) -> KeyServi
             f"{where} did not answer within {timeout:g} seconds",
             hint="allow it more with --provider-timeout",
         )
-    said = words.shown(error.details() or "")
+    said = words.shown((error.details() or "").rpartition("last error: ")[2])
     doing = "to wrap the key" if operation == WRAP else "to unwrap the key"
     reason = _REASONS.get(code, f"failed {doing} ({code})")
     return KeyServiceError(f"{where} {reason}{f': {said}' if said else ''}", hint=_HINTS.get(code))

@@ -1,0 +1,167 @@
+"""Fixtures for key providers: keys, certificates, running services, and the peers' libraries."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.cli import command
+from support.peers import require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+GOPEER = Path(__file__).parent / "gopeer"
+_TAGS = "containers_image_openpgp containers_image_docker_daemon_stub containers_image_storage_stub"
+
+
+@pytest.fixture(scope="session")
+def gopeer() -> str:
+    """The program in ``gopeer/``, built once for each of its versions (half a minute)."""
+    go = require("go")
+    content = b"".join(path.read_bytes() for path in sorted(GOPEER.iterdir()))
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(home, "boltseal-tests")
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / f"gopeer-{hashlib.sha256(content).hexdigest()[:16]}"
+    with open(folder / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            unfinished = program.with_suffix(".new")
+            done = subprocess.run(
+                [go, "build", "-trimpath", "-tags", _TAGS, "-o", str(unfinished), "."],
+                cwd=GOPEER,
+                env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly"},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=500,
+            )
+            assert done.returncode == 0, done.stderr
+            unfinished.replace(program)
+    return str(program)
+
+
+class Service:
+    """``boltseal keyprovider serve``, running."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path, address: str) -> None:
+        self.process = process
+        self.address = address
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop, and wait until it has."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Start services; they are stopped at the end."""
+    started: list[Service] = []
+
+    def start(*arguments: object) -> Service:
+        log = tmp_path / f"service{len(started)}.log"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                command("keyprovider", "serve", *arguments),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("listening on "), log.read_text()
+        service = Service(process, log, line.removeprefix("listening on ").strip())
+        started.append(service)
+        return service
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+        assert one.process.stdout is not None
+        one.process.stdout.close()
+
+
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A folder with a short name for sockets."""
+    folder = Path("/tmp", f"bs-{os.urandom(4).hex()}")
+    folder.mkdir(mode=0o700)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Variables of this process, for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates of a server (``keys.example``, 127.0.0.1), a client and a stranger."""
+    openssl = require("openssl")
+    folder = tmp_path_factory.mktemp("pki")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    def root(name: str) -> None:
+        run(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *(
+                "-keyout",
+                f"{name}.key",
+                "-out",
+                f"{name}.crt",
+                "-subj",
+                f"/CN={name}",
+                "-days",
+                "2",
+            ),
+        )
+
+    def leaf(name: str, issuer: str, names: str) -> None:
+        run(
+            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
+        )
+        (folder / f"{name}.ext").write_text(f"subjectAltName={names}\n")
+        run(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", f"{issuer}.crt", "-CAkey"),
+            *(f"{issuer}.key", "-CAcreateserial", "-days", "2", "-out", f"{name}.crt"),
+            *("-extfile", f"{name}.ext"),
+        )
+
+    root("root")
+    root("other-root")
+    leaf("server", "root", "DNS:keys.example,IP:127.0.0.1")
+    leaf("client", "root", "DNS:client.example")
+    leaf("stranger", "other-root", "DNS:client.example")
+    return folder
