@@ -306,9 +306,7 @@ def test_what_is_no_module(hsm: SoftHsm, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(f"pkcs11:\n  allowed-module-paths: [{tmp_path}/]\n")
     options = KeyOptions(module_policy=str(policy))
-    with pytest.raises(
-        KeyServiceError, match="cannot be loaded or started: OS exc"
-    ):
+    with pytest.raises(KeyServiceError, match="cannot be loaded or started: OS exc"):
         parse_recipient(f"pkcs11:token=x?module-path={module}", options)
 
 

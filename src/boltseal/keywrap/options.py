@@ -54,6 +54,9 @@ class KeyOptions:
     ask: Callable[[str], bytes | None] | None = None
     """Asks a human for the passphrase or PIN of what is named; None when nobody can be asked."""
 
+    refused_pins: set[bytes] = field(default_factory=set, repr=False, compare=False)
+    """Digests of PINs that tokens refused: several keys of one token must not lock it."""
+
     def __post_init__(self) -> None:
         if self.oaep_hash not in OAEP_HASHES:
             raise UsageError(

@@ -292,7 +292,7 @@ def test_a_key_file() -> None:
         (b"pkcs11: {uri: x}\nmodule: {env: {OPENSSL_CONF: /x}}", "sets OPENSSL_CONF"),
         (b"pkcs11: {uri: x}\nmodule: {env: {PYTHONPATH: /x}}", "sets PYTHONPATH"),
         (b"pkcs11: {uri: x}\nmodule: {env: {PATH: /x}}", "sets PATH"),
-        (b"pkcs11: {uri: x}\nmodule: {env: {A: " + b"x" * 5000 + b"}}", "4096 characters"),
+        (b"pkcs11: {uri: x}\nmodule: {env: {A: " + b"x" * 5000 + b"}}", "than 4096 characters"),
         (b"pkcs11: " + b"[" * 20 + b"]" * 20, "deeper than the limit"),
         (b"pkcs11: " + b"[" * 3000 + b"]" * 3000, "deeper than the limit"),
         (b"#" * 70_000, "larger than the limit"),

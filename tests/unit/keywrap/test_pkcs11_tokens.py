@@ -264,6 +264,16 @@ def test_a_pin_is_tried_once(fake: Fake, wrapped: bytes, wrong: str, message: st
     assert fake.log().count("lib") == 1
 
 
+def test_several_keys_of_a_token_do_not_lock_it(fake: Fake, wrapped: bytes) -> None:
+    options = fake.options("PinIncorrect@login")
+    texts = [f"{fake.uri}&pin-value={pin}" for pin in ("1111", "1111", "2222")]
+    for text in texts:
+        with pytest.raises(KeyServiceError, match="the PIN is wrong"):
+            parse_identity(text, options).unwrap("pkcs11", wrapped)
+    assert fake.log("login") == ["login 1111", "login 2222"]
+    assert "1111" not in repr(options)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

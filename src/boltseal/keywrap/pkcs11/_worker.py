@@ -1,4 +1,4 @@
-"""The process that a module is loaded into: it knows one token, one key, and four questions.
+"""The process that a module is loaded into: it knows one token, one key, and five questions.
 
 A module is foreign machine code. Here it can crash, hang, print, and read variables of its own,
 and all that we notice is an answer or none. Started by :mod:`boltseal.keywrap.pkcs11.process`, it
@@ -87,7 +87,7 @@ class _Token:
             labels = sorted({str(one.label) for one in present if one.label})
             raise _Refused("SeveralTokens" if found else "NoToken", ", ".join(labels[:_MAX_LABELS]))
         self._token = found[0]
-        return {"login": self._how_to_log_in(), "label": str(self._token.label)}
+        return {"login": self._how_to_log_in(), "serial": _plain(self._token.serial)}
 
     def _how_to_log_in(self) -> str:
         from pkcs11 import TokenFlag

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_YAML_BYTES = 64 * 1024
 MAX_DEPTH = 8  # mappings and lists inside of each other
 MAX_VARIABLES = 64  # of a module's environment
-MAX_VARIABLE_CHARACTERS = 4096  # characters of one of their values
+MAX_ENVIRONMENT_CHARACTERS = 4096  # characters of all their values
 _KEY_FILE = re.compile(rb"^\s*pkcs11\s*:", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -141,13 +141,13 @@ def _environment(value: Any, label: str) -> dict[str, str]:
     found = _mapping(value, f"{label}: module: env")
     if len(found) > MAX_VARIABLES:
         raise KeyFileError(f"{label} sets more than the limit of {MAX_VARIABLES} variables")
+    if sum(len(text) for text in found.values()) > MAX_ENVIRONMENT_CHARACTERS:
+        raise KeyFileError(
+            f"{label} sets variables of more than {MAX_ENVIRONMENT_CHARACTERS} characters"
+        )
     for name, text in found.items():
         if not _NAME.fullmatch(name) or not isinstance(text, str) or not text.isprintable():
             raise KeyFileError(f"{label}: module: env has something that is not NAME: text")
-        if len(text) > MAX_VARIABLE_CHARACTERS:
-            raise KeyFileError(
-                f"{label}: {name} has over the limit of {MAX_VARIABLE_CHARACTERS} characters"
-            )
         if _LOADERS.match(name):
             raise KeyFileError(
                 f"{label} sets {name}, by which other code could be loaded than the module",

@@ -144,7 +144,7 @@ def identity(rest: str, options: KeyOptions) -> Pkcs11Identity:
             f"{path} is not the YAML of a PKCS#11 key",
             hint="write pkcs11: with uri: below it; other private keys are named without pkcs11:",
         )
-    given = None if how is None else lambda: secrets.read(how, options.environment)
+    given = None if how is None else lambda: secrets.read(how, options.environment, bare=False)
     return identity_from_yaml(raw, path, options, given=given)
 
 

@@ -43,10 +43,10 @@ _PROBLEMS: dict[str, tuple[str, str | None]] = {
         "set one with the token's own tool",
     ),
 }
-_SAME = {"PinInvalid": "PinIncorrect", "PinLenRange": "PinIncorrect"}
+WRONG_PIN = ("PinIncorrect", "PinInvalid", "PinLenRange")
+PIN_PROBLEMS = (*WRONG_PIN, "PinLocked", "PinExpired")
+_SAME = dict.fromkeys(WRONG_PIN, "PinIncorrect")
 _STATES = {"locked": ", and the token is locked now", "final": ", and one more locks the token"}
-
-PIN_PROBLEMS = ("PinIncorrect", "PinInvalid", "PinLenRange", "PinLocked", "PinExpired")
 
 # What tokens say about a blob of another key: there is no agreement.
 NOT_MINE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ class TokenKey:
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._refused: KeyServiceError | None = None  # a PIN is never tried twice
+        self._serial = ""
         self._public: rsa.RSAPublicKey | None = None
 
     def describe(self) -> str:
@@ -157,6 +159,7 @@ class TokenKey:
         found = self._worker.ask(
             "token", module=self.module, env=self._environment, token=self._uri.token
         )
+        self._serial = str(found.get("serial"))
         return self._worker, str(found.get("login"))
 
     def _log_in(self, worker: Worker, how: str) -> None:
@@ -166,7 +169,18 @@ class TokenKey:
                 f"{self.describe()}: the token wants a PIN",
                 hint="add :file=PATH or :env=NAME to the key file, or pin-source= to the URI",
             )
-        worker.ask("login", how=how, pin=pin)
+        mark = self._mark(pin)
+        if mark in self._options.refused_pins:  # another key of this token has tried it
+            raise RefusedError("PinIncorrect")
+        try:
+            worker.ask("login", how=how, pin=pin)
+        except RefusedError as refused:
+            if refused.name in problems.WRONG_PIN:
+                self._options.refused_pins.add(mark)
+            raise
+
+    def _mark(self, pin: str | None) -> bytes:
+        return hashlib.sha256("\0".join((self.module, self._serial, pin or "")).encode()).digest()
 
     def _find_public(self) -> rsa.RSAPublicKey | bytes:
         try:
