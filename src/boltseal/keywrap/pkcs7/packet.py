@@ -16,7 +16,7 @@ from boltseal._io import der
 from boltseal.errors import LimitExceededError, MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 WHAT = "the PKCS#7 packet"
 MAX_RECIPIENTS = 256  # of one packet
@@ -35,7 +35,6 @@ _CIPHERS = {
     _AES_128_GCM: ("gcm", 16),
     _AES + b"\x2e": ("gcm", 32),
 }
-_NULL = der.encode(der.NULL)
 _COMMON_NAME = der.Element(der.OBJECT_ID, b"\x55\x04\x03")  # 2.5.4.3
 _ORGANISATION = der.Element(der.OBJECT_ID, b"\x55\x04\x0a")  # 2.5.4.10
 _BMP_STRING = 0x1E
@@ -86,6 +85,29 @@ def parse(packet: bytes) -> Enveloped:
         raise LimitExceededError(f"{WHAT} has over {MAX_RECIPIENTS} recipients")
     mode, key_bytes, iv, content = _content(fields[2])
     return Enveloped(tuple(map(_recipient, infos)), mode, key_bytes, iv, content)
+
+
+def without(packet: bytes, places: Collection[int]) -> bytes:
+    """The packet without the recipients at ``places``; one at least stays, byte for byte."""
+    parse(packet)
+    kind, wrapped = _fields(next(der.read(packet, WHAT)), 2)
+    version, infos, content = der.children(_only(wrapped), der.SEQUENCE, WHAT)
+    left = [
+        der.encode(one.tag, one.value)
+        for place, one in enumerate(der.children(infos, der.SET, WHAT))
+        if place not in places
+    ]
+    enveloped = der.encode(
+        der.SEQUENCE,
+        der.encode(version.tag, version.value),
+        der.encode(der.SET, *left),
+        der.encode(content.tag, content.value),
+    )
+    return der.encode(
+        der.SEQUENCE,
+        der.encode(kind.tag, kind.value),
+        der.encode(_CONSTRUCTED_0, enveloped),
+    )
 
 
 def build(recipients: Sequence[RecipientInfo], nonce: bytes, content: bytes) -> bytes:
@@ -142,7 +164,8 @@ def _encode(one: RecipientInfo) -> bytes:
         der.SEQUENCE,
         der.integer(0),
         der.encode(der.SEQUENCE, one.issuer, der.integer(one.serial)),
-        der.encode(der.SEQUENCE, der.encode(der.OBJECT_ID, _RSA), _NULL),
+        # without the NULL that RFC 3370 section 4.2.1 wants: so do the others
+        der.encode(der.SEQUENCE, der.encode(der.OBJECT_ID, _RSA)),
         der.encode(der.OCTET_STRING, one.encrypted_key),
     )
 

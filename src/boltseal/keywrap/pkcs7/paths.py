@@ -50,8 +50,9 @@ def check(chain: Sequence[x509.Certificate], label: str, options: KeyOptions) ->
     now = datetime.now(UTC)
     if options.allow_expired:  # as it was when the certificate was valid
         now = max(min(now, chain[0].not_valid_after_utc), chain[0].not_valid_before_utc)
+    verifier = _verifier(roots, now)
     try:
-        _verifier(roots, now).verify(chain[0], list(chain[1:]))
+        verifier.verify(chain[0], list(chain[1:]))
     except Exception as error:  # noqa: BLE001  whatever the library raises
         reason = next((ours for theirs, ours in _REASONS if theirs in str(error)), None)
         raise KeyFileError(
@@ -85,16 +86,15 @@ def _verifier(roots: list[x509.Certificate], when: datetime) -> verification.Cli
     from cryptography.x509 import verification
 
     everything = verification.ExtensionPolicy.permit_all()
+    either = verification.Criticality.AGNOSTIC
+    authority = everything.require_present(x509.BasicConstraints, either, None).may_be_present(
+        x509.KeyUsage, either, _may_sign_certificates
+    )
     return (
         verification.PolicyBuilder()
         .store(verification.Store(roots))
         .time(when)
-        .extension_policies(
-            ca_policy=everything.may_be_present(
-                x509.KeyUsage, verification.Criticality.AGNOSTIC, _may_sign_certificates
-            ),
-            ee_policy=everything,
-        )
+        .extension_policies(ca_policy=authority, ee_policy=everything)
         .build_client_verifier()
     )
 
