@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 64 * 1024
 _MAX_NOTES = 64 * 1024  # bytes kept of what a program says for people; the rest is thrown away
-_MAX_PASSPHRASE = 4096  # bytes; a pipe takes them at once
+_MAX_PIPED = 4096  # bytes that a pipe takes at once, without a reader
 _LOOK_SECONDS = 1.0  # between two looks at whether a silent program has ended
 
 
@@ -47,38 +47,40 @@ def run(
     *,
     environment: Mapping[str, str],
     bounds: Bounds,
-    passphrase: bytes | None = None,
+    pipes: Sequence[tuple[str, bytes]] = (),
 ) -> Ended:
-    """Run ``gpg`` with ``given`` as standard input; a passphrase goes through a pipe of its own.
+    """Run ``gpg`` with ``given`` as standard input.
 
-    Raises KeyServiceError when the program cannot be started or takes too long, LimitExceededError
-    when it writes too much; it is killed then, and also when a signal or another exception comes.
+    ``pipes`` are options with ``{}`` for the number of a descriptor, and what is read from it, at
+    most 4096 bytes: a passphrase is never an argument. Raises KeyServiceError when the program
+    cannot be started or takes too long, LimitExceededError when it writes too much; it is killed
+    then, and also when a signal or another exception comes.
     """
     name = os.path.basename(program)
-    with _Pipes() as pipes:
-        status_in, status_out = pipes.open()
-        numbers = {"--status-fd": status_out}
-        if passphrase is not None:
-            reading, writing = pipes.open()
-            os.write(writing, passphrase[:_MAX_PASSPHRASE] + b"\n")
-            pipes.close(writing)
-            numbers["--passphrase-fd"] = reading
-        descriptors = [text for one in numbers.items() for text in map(str, one)]
+    with _Pipes() as ends:
+        status_in, status_out = ends.open()
+        passed, options = [status_out], [f"--status-fd={status_out}"]
+        for option, content in pipes:
+            reading, writing = ends.open()
+            os.write(writing, content[:_MAX_PIPED])
+            ends.close(writing)
+            passed.append(reading)
+            options.append(option.format(reading))
         try:
             child = subprocess.Popen(  # noqa: S603  no shell, and what a user names is behind --
-                [program, *descriptors, *arguments],
+                [program, *options, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(environment),
-                pass_fds=tuple(numbers.values()),
+                pass_fds=passed,
             )
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             raise KeyServiceError(f"{program} cannot be run: {reason}") from None
         try:
-            for number in numbers.values():
-                pipes.close(number)
+            for number in passed:
+                ends.close(number)
             pump = _Pump(child, given, status_in, bounds, name)
             output, status, notes = pump.run()
             code = child.wait(timeout=pump.seconds_left())

@@ -46,7 +46,7 @@ class PgpFileIdentity:
 
     def unwrap(self, scheme: str, data: bytes) -> bytes:
         message = packet.parse(data)
-        mine = opening.ours(message, self._exported.key_ids)
+        mine = opening.ours(message, self._exported.keys)
         is_locked = any(key.key_id in self._exported.protected for key in mine)
         with self._lock:  # so that one question and one import do for everybody
             if self._problem is not None:
@@ -62,7 +62,7 @@ class PgpFileIdentity:
 
     def describe(self) -> str:
         name = gnupg.printable(self._exported.name)[:120]
-        parts = ["OpenPGP", name, self._exported.key_ids[-1]]
+        parts = ["OpenPGP", name, list(self._exported.keys)[-1]]
         return f"{self._label} ({', '.join(filter(None, parts))})"
 
     def __repr__(self) -> str:

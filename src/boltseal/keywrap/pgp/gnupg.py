@@ -64,9 +64,18 @@ class GnuPG:
         *arguments: str,
         given: bytes = b"",
         passphrase: bytes | None = None,
+        public_key: bytes | None = None,
         bounds: Bounds = QUICK,
     ) -> Ended:
-        """Run it. Raises KeyServiceError or LimitExceededError; how it ended is the caller's."""
+        """Run it; ``public_key`` is a further recipient, outside of any keyring.
+
+        Raises KeyServiceError or LimitExceededError; how it ended is for the caller to judge.
+        """
+        pipes: list[tuple[str, bytes]] = []
+        if passphrase is not None:
+            pipes.append(("--passphrase-fd={}", passphrase + b"\n"))
+        if public_key is not None:
+            pipes.append(("--recipient-file=/dev/fd/{}", public_key))
         home = ("--homedir", self.home) if self.home is not None else ()
         return child.run(
             self.program,
@@ -74,7 +83,7 @@ class GnuPG:
             given,
             environment=dict(self.environment),
             bounds=bounds,
-            passphrase=passphrase,
+            pipes=pipes,
         )
 
 

@@ -16,7 +16,7 @@ from boltseal.errors import IntegrityError, KeyFileError
 from boltseal.keywrap.pgp import gnupg, packet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SECRET_KEY, PUBLIC_KEY, SECRET_SUBKEY, USER_ID = 5, 6, 7, 13  # section 4.3
 _MAX_PACKETS = 5_000  # of one file
@@ -37,9 +37,9 @@ _HINT = "export it again: gpg --export-secret-keys --armor WHO > FILE"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The keys of a file that can decrypt, by key id, and which of them have a passphrase."""
+    """The keys of a file that can decrypt (id and algorithm), and which have a passphrase."""
 
-    key_ids: tuple[str, ...]
+    keys: Mapping[str, int]
     protected: frozenset[str]
     name: str
 
@@ -91,7 +91,8 @@ def _decoded(lines: list[str], label: str) -> bytes:
 
 def _read(raw: bytes, label: str) -> Exported:
     names: list[str] = []
-    found: dict[str, bool] = {}
+    found: dict[str, int] = {}
+    protected: set[str] = set()
     stubs = 0
     for count, (tag, _, body) in enumerate(packet.read(raw, label)):
         if count >= _MAX_PACKETS:
@@ -105,7 +106,9 @@ def _read(raw: bytes, label: str) -> Exported:
             if _is_stub(body, end):
                 stubs += 1
             else:
-                found[_key_id(body[:end])] = body[end : end + 1] != b"\x00"
+                key_id = _key_id(body[:end])
+                found[key_id] = body[5]
+                protected |= {key_id} if body[end] else set()
     if not found:
         raise KeyFileError(
             f"{label} holds no OpenPGP key that can decrypt",
@@ -113,9 +116,7 @@ def _read(raw: bytes, label: str) -> Exported:
             if stubs
             else _HINT,
         )
-    return Exported(
-        tuple(found), frozenset(one for one, locked in found.items() if locked), (names or [""])[0]
-    )
+    return Exported(found, frozenset(protected), (names or [""])[0])
 
 
 def _public_end(body: bytes, label: str) -> int:

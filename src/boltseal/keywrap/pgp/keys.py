@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from boltseal.errors import IntegrityError, KeyFileError, KeyServiceError
 from boltseal.keywrap.base import NotMyKeyError
-from boltseal.keywrap.pgp import gnupg, listing, opening, packet
+from boltseal.keywrap.pgp import ballast, gnupg, listing, opening, packet
 from boltseal.keywrap.pgp.child import Bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from boltseal.keywrap.options import KeyOptions
     from boltseal.keywrap.pgp.gnupg import GnuPG
     from boltseal.keywrap.pgp.listing import Key, Part, Who
+    from boltseal.keywrap.pgp.packet import Message
 
 SCHEME = packet.SCHEME
 _MAX_CANDIDATES = 6  # keys that a message lists
@@ -37,17 +38,35 @@ class PgpWrapper:
 
     def wrap(self, recipients: Sequence[PgpRecipient], secret: bytes) -> list[bytes]:
         """One packet for the first recipients, another for the next, and so on."""
-        step = packet.MAX_RECIPIENTS
+        step = packet.MAX_RECIPIENTS - 1  # and the ballast
         return [
             self._packet(recipients[at : at + step], secret)
             for at in range(0, len(recipients), step)
         ]
 
     def _packet(self, recipients: Sequence[PgpRecipient], secret: bytes) -> bytes:
+        wanted = {one.key_id for one in recipients}
+        try:
+            written = self._encrypt(recipients, secret, None)
+            if not packet.is_newer_form(written):
+                _check(packet.parse(written), wanted)
+                return written
+            message = packet.parse(self._encrypt(recipients, secret, ballast.PUBLIC_KEY))
+        except IntegrityError as error:
+            raise KeyServiceError(f"GnuPG wrote what the format does not have: {error}") from None
+        _check(message, wanted | {ballast.KEY_ID})
+        return message.only([one for one in message.keys if one.key_id in wanted])
+
+    def _encrypt(
+        self, recipients: Sequence[PgpRecipient], secret: bytes, further: bytes | None
+    ) -> bytes:
         # the exclamation mark: this subkey, whatever else the key may have got meanwhile
         named = [text for one in recipients for text in ("--recipient", one.subkey + "!")]
         ended = self.program.run(
-            *_SHAPE, *named, "--output", "-", "--encrypt", given=secret, bounds=_BOUNDS
+            *(*_SHAPE, *named, "--output", "-", "--encrypt"),
+            given=secret,
+            public_key=further,
+            bounds=_BOUNDS,
         )
         if ended.code:
             lines = gnupg.statuses(ended)
@@ -56,7 +75,6 @@ class PgpWrapper:
                 if one.subkey + "!" in refused:
                     raise KeyServiceError(f"GnuPG does not encrypt for {one.describe()}")
             raise gnupg.failed("encrypt", ended)
-        _check(ended.output, {one.key_id for one in recipients})
         return ended.output
 
 
@@ -131,12 +149,9 @@ def _encryption_subkey(key: Key, named: Who) -> tuple[Part | None, str]:
     return None, f"has an encryption subkey that {_STATES.get(last.state, 'is not valid yet')}"
 
 
-def _check(message: bytes, wanted: set[str]) -> None:
-    """Nobody was left out, nobody was added, and the shape is the one that others read."""
-    try:
-        found = {one.key_id for one in packet.parse(message).keys}
-    except IntegrityError as error:
-        raise KeyServiceError(f"GnuPG wrote what the format does not have: {error}") from None
+def _check(message: Message, wanted: set[str]) -> None:
+    """Nobody was left out, and nobody was added."""
+    found = {one.key_id for one in message.keys}
     if found != wanted:
         raise KeyServiceError(
             "GnuPG encrypted for others than the recipients named",
@@ -151,7 +166,8 @@ class PgpIdentity:
     is_remote: ClassVar[bool] = True
 
     label: str
-    key_ids: tuple[str, ...]
+    keys: Mapping[str, int]
+    """Key ids and algorithms."""
     program: GnuPG = field(repr=False)
 
     def handles(self, scheme: str) -> bool:
@@ -159,9 +175,9 @@ class PgpIdentity:
 
     def unwrap(self, scheme: str, data: bytes) -> bytes:
         message = packet.parse(data)
-        if not self.key_ids:
+        if not self.keys:
             raise NotMyKeyError("GnuPG holds no secret key")
-        mine = opening.ours(message, self.key_ids)
+        mine = opening.ours(message, self.keys)
         return opening.decrypt(self.program, message.only(mine))
 
     def describe(self) -> str:
@@ -186,7 +202,7 @@ def identity(rest: str, options: KeyOptions) -> PgpIdentity:
             hint="see which ones there are: gpg --list-secret-keys",
         )
     label = f"pgp:{rest} ({_listed(keys)})" if who is not None else "pgp: (GnuPG's keys)"
-    return PgpIdentity(label, tuple(part.key_id for part in parts), program)
+    return PgpIdentity(label, {part.key_id: part.algorithm for part in parts}, program)
 
 
 def _listed(keys: Sequence[Key]) -> str:

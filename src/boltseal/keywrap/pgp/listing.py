@@ -7,7 +7,7 @@ count, so that nobody encrypts for ``notbob@example.org`` because there is no ke
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from boltseal.errors import KeyServiceError, UsageError
@@ -37,6 +37,7 @@ class Part:
     created: int
     usage: str
     where: str = ""
+    algorithm: int = 0
 
     @property
     def can_encrypt(self) -> bool:
@@ -173,10 +174,7 @@ def _parse(output: bytes) -> Iterator[Key]:
             case "sub" | "ssb":
                 parts.append(_part(fields))
             case "fpr" if parts and not parts[-1].fingerprint:
-                last = parts[-1]
-                parts[-1] = Part(
-                    fields[9], last.key_id, last.state, last.created, last.usage, last.where
-                )
+                parts[-1] = replace(parts[-1], fingerprint=fields[9])
             case "uid":
                 users.append((fields[1][:1], fields[9]))
     if parts:
@@ -186,8 +184,8 @@ def _parse(output: bytes) -> Iterator[Key]:
 def _part(fields: list[str]) -> Part:
     if not re.fullmatch(r"[0-9A-F]{16}", fields[4]):
         raise KeyServiceError("GnuPG lists a key without a key id")
-    created = int(fields[5]) if fields[5].isdigit() else 0
-    return Part("", fields[4], fields[1][:1], created, fields[11], fields[14])
+    algorithm, created = (int(one) if one.isdigit() else 0 for one in (fields[3], fields[5]))
+    return Part("", fields[4], fields[1][:1], created, fields[11], fields[14], algorithm)
 
 
 def _unescaped(field: bytes) -> str:

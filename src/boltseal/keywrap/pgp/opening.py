@@ -17,7 +17,7 @@ from boltseal.keywrap.pgp import gnupg, packet
 from boltseal.keywrap.pgp.child import Bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from boltseal.keywrap.pgp.child import Ended
     from boltseal.keywrap.pgp.gnupg import GnuPG
@@ -35,7 +35,8 @@ _WITH_MDC = "2"
 
 # libgpg-error: the lower 16 bits say what, the bits above 24 who.
 _PINENTRY = 5
-_NO_SECRET = (10, 17, 18, 54)  # checksum error, no secret key, wrong or unusable one
+# checksum error, no secret key, wrong one, bad session key, bad integer, unusable key, bad data
+_NO_SECRET = (10, 17, 18, 19, 30, 54, 79, 89)
 _BAD_PASSPHRASE = (11, 31, 87)
 _NO_TERMINAL = "pinentry cannot ask for the passphrase here"
 _WHY = {
@@ -66,14 +67,21 @@ class WrongPassphraseError(KeyServiceError):
     """The key is the right one, and its passphrase is not."""
 
 
-def ours(message: Message, key_ids: Sequence[str]) -> list[SessionKey]:
-    """The session keys that one of ``key_ids`` may open; a hidden one may be anybody's.
+def ours(message: Message, keys: Mapping[str, int]) -> list[SessionKey]:
+    """The session keys that one of our ``keys`` (id and algorithm) may open.
 
-    Hidden ones come back named for each of our keys, so that GnuPG tries no others. Raises
-    NotMyKeyError when there are none, LimitExceededError over MAX_TRIES.
+    A hidden one may be anybody's: it comes back named for each of our keys, so that GnuPG tries no
+    others. Raises NotMyKeyError when there are none, LimitExceededError over MAX_TRIES.
     """
-    found = [one for one in message.keys if one.key_id in key_ids]
-    found += [one.named(key_id) for one in message.keys if one.is_hidden for key_id in key_ids]
+    mine = [one for one in message.keys if one.key_id in keys]
+    hidden = [one for one in message.keys if one.is_hidden]
+    found = [one for one in mine if one.may_be_for(keys[one.key_id])]
+    found += [
+        one.named(key_id)
+        for one in hidden
+        for key_id, algorithm in keys.items()
+        if one.may_be_for(algorithm)
+    ]
     if not found:
         raise NotMyKeyError("it was wrapped for other OpenPGP keys")
     if len(found) > MAX_TRIES:

@@ -17,7 +17,7 @@ from boltseal.errors import LimitExceededError, MalformedError
 from boltseal.keywrap.base import WrappedKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 SCHEME = "pgp"
 WHAT = "the OpenPGP packet"
@@ -27,6 +27,7 @@ HIDDEN = "0" * 16  # the key id of a recipient that is not named (section 5.1)
 
 PKESK = 1
 SEIPD = 18
+_AEAD = 20  # GnuPG 2.3 and newer
 _NAMES = {
     2: "a signature",
     3: "a password's session key",
@@ -34,10 +35,12 @@ _NAMES = {
     8: "compressed data",
     9: "encrypted data without protection against changes",
     11: "data that is not encrypted",
-    20: "encrypted data of a newer form (OCB)",
+    _AEAD: "encrypted data of a newer form (OCB)",
 }
 # Public-key algorithms (section 9.1, RFC 6637 section 5), and the integers of their session keys.
 _ALGORITHMS = {1: "RSA", 2: "RSA", 16: "ElGamal", 18: "ECDH", 25: "X25519", 26: "X448"}
+_SIGN_ONLY = (3, 17, 19, 22, 27, 28)
+_RSA = (1, 2)
 _INTEGERS = {1: 1, 2: 1, 16: 2, 18: 1}
 _ECDH = 18
 _MIN_ENCRYPTED = 1 + 18 + 22  # version, random prefix, detection code (section 5.13)
@@ -55,6 +58,11 @@ class SessionKey:
     def is_hidden(self) -> bool:
         """Whether the recipient is not named."""
         return self.key_id == HIDDEN
+
+    def may_be_for(self, algorithm: int) -> bool:
+        """Whether a key of this algorithm may open it."""
+        same = _RSA if algorithm in _RSA else (algorithm,)
+        return algorithm not in _SIGN_ONLY and self.algorithm in same
 
     def named(self, key_id: str) -> SessionKey:
         """The same, said to be for another key."""
@@ -97,6 +105,17 @@ def parse(packet: bytes) -> Message:
             raise MalformedError(f"{WHAT} goes on behind its encrypted data")
         return Message(tuple(keys), encrypted)
     raise MalformedError(f"{WHAT} has no encrypted data")
+
+
+def without(packet: bytes, places: Collection[int]) -> bytes:
+    """The message without the session keys at ``places``; one at least stays."""
+    message = parse(packet)
+    return message.only([key for place, key in enumerate(message.keys) if place not in places])
+
+
+def is_newer_form(packet: bytes) -> bool:
+    """Whether a message is encrypted in the form that only newer programs read."""
+    return any(tag == _AEAD for tag, _, _ in read(packet, WHAT))
 
 
 def describe_packet(packet: bytes) -> list[WrappedKey]:
