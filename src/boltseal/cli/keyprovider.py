@@ -139,7 +139,6 @@ def _serve(args: argparse.Namespace, output: Output, kinds: KeyOptions) -> int:
     """Until a signal comes; being stopped is how a service ends well."""
     from boltseal.cli.signals import TerminatedError
 
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own words on standard error help nobody
     from boltseal.keyprovider_server.provider import shared
     from boltseal.keyprovider_server.rpc import serving
     from boltseal.keywrap.keyprovider import address as addresses

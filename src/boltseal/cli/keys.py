@@ -106,8 +106,11 @@ def key_options(args: argparse.Namespace) -> KeyOptions:
     from boltseal.keywrap.options import KeyOptions
 
     given = vars(args)
+    environment = dict(os.environ)
+    # what gRPC itself writes to standard error helps nobody; its errors say the same
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     return KeyOptions.from_environ(
-        os.environ,
+        environment,
         provider_files=tuple(args.keyprovider_config) or None,
         provider_aliases=_aliases(args.provider_alias),
         provider_timeout=args.provider_timeout,

@@ -18,6 +18,7 @@ SERVICE = "keyprovider.KeyProviderService"
 METHODS = {"keywrap": "WrapKey", "keyunwrap": "UnWrapKey"}
 FRAME_BYTES = 64  # around a document: the field's tag and length
 
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED: "
 _REASONS = {
     "UNAVAILABLE": "cannot be reached",
     "PERMISSION_DENIED": "refused",
@@ -109,7 +110,13 @@ def _refusal(error: Any, where: str, timeout: float, operation: str) -> KeyServi
             f"{where} did not answer within {timeout:g} seconds",
             hint="allow it more with --provider-timeout",
         )
-    said = words.shown((error.details() or "").rpartition("last error: ")[2])
+    details = (error.details() or "").rpartition("last error: ")[2]
     doing = "to wrap the key" if operation == WRAP else "to unwrap the key"
     reason = _REASONS.get(code, f"failed {doing} ({code})")
+    if code == "UNAVAILABLE" and _UNTRUSTED in details:
+        reason, details = (
+            "shows a certificate that is not trusted",
+            details.partition(_UNTRUSTED)[2],
+        )
+    said = words.shown(details)
     return KeyServiceError(f"{where} {reason}{f': {said}' if said else ''}", hint=_HINTS.get(code))
