@@ -9,6 +9,7 @@
     ├── KeyFileError                  1  a key file that cannot be read, or a wrong passphrase
     ├── KeyServiceError               1  a token, GnuPG, a key provider or key service failed
     ├── MissingExtraError             1  an optional package that has to be installed first
+    ├── ConflictError                 1  somebody else changed the same thing meanwhile
     ├── UnsupportedError              1  something valid that this version does not do
     ├── RegistryError                 1  a registry refused, failed or could not be reached
     │   └── TransientError               what may go well when it is tried again
@@ -117,6 +118,13 @@ class MissingExtraError(BoltsealError):
             hint=f"install them: pip install 'boltseal[{extra}]'",
         )
         self.extra = extra
+
+
+class ConflictError(BoltsealError):
+    """Somebody else changed the same image meanwhile; nothing of theirs was written over."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="look at what they did, and run it again")
 
 
 class UnsupportedError(BoltsealError):

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs" / "how-to" / "keys").glob("*.md"))
+PAGES = [
+    *sorted((ROOT / "docs" / "how-to" / "keys").glob("*.md")),
+    ROOT / "docs" / "how-to" / "recipients.md",
+]
 
 
 @contextmanager

@@ -130,8 +130,7 @@ def _exec(args: argparse.Namespace, output: Output, kinds: KeyOptions) -> int:
         output.failure(_on_one_line(error))
         return NoMatchingKeyError.exit_code if isinstance(error, NoMatchingKeyError) else 1
     _Log(output).record(event)
-    sys.stdout.buffer.write(answer + b"\n")
-    sys.stdout.buffer.flush()
+    sys.stdout.write(answer.decode("ascii") + "\n")
     return 0
 
 

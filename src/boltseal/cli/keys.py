@@ -66,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--provider-timeout",
         type=float,
         metavar="SECONDS",
-        help="how long a key provider may take for an answer (default: 60)",
+        help="how long a key provider or a token may take for an answer (default: 60)",
     )
     group.add_argument("--gnupg-home", metavar="DIR", help="GnuPG's home folder")
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "show platforms, layers, and who can open them, without any key",
     "check": "tell whether your keys open every encrypted layer, without reading any",
     "verify": "check all of an image: digests, HMACs, content, recipients; writes nothing",
+    "recipients": "list or change who can open an image, without touching a layer",
     "tags": "list the tags of a repository (also: ls)",
     "digest": "print the digest of an image",
     "manifest": "print the manifest of an image, byte for byte",

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
-from boltseal.errors import IntegrityError, NoMatchingKeyError, NotFoundError, located
-from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring, as_reference
+from boltseal.errors import IntegrityError, NoMatchingKeyError, NotFoundError
+from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.refusals import Refusals
 from boltseal.image.session import LayerResult, Session
@@ -69,7 +69,7 @@ def decrypt(
             if is_encrypted(layer.media_type):
                 with session.at_layer(node, index):
                     job.unlock(node, index, layer)
-        with located(str(as_reference(source))):
+        with session.at_source():
             job.refusals.raise_first()
         meter = session.begin_writing()
         session.work(job.run, meter)

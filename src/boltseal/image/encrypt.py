@@ -174,6 +174,9 @@ class _Encryption:
         there = session.copy_layer(node, index, layer, meter)
         if place in self._unlocked:
             change = add_recipients(layer, self._unlocked[place], self._recipients)
+            if change is None:
+                journal.note("the recipients were all listed already")
+                return LayerResult("already encrypted")
             return LayerResult("recipients added", change)
         if node.is_attestation:
             journal.note(f"{node.label} is an attestation and stays readable for everybody")

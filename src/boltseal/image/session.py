@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -101,6 +101,24 @@ class Session:
                 seen.add(key)
                 for index, layer in enumerate(node.manifest.layers):
                     yield node, index, layer
+
+    @property
+    def target_name(self) -> str:
+        """The destination, for messages."""
+        return str(self._to)
+
+    @property
+    def is_same_name(self) -> bool:
+        """Whether the destination's name is the source's, so that it moves to the new image."""
+        return self.is_in_place and self._from.tag == self._to.tag
+
+    def expect_unchanged(self) -> None:
+        """The name is moved only while it means the image that was read: ConflictError else."""
+        self.destination.expect(self._root.descriptor.digest)
+
+    def at_source(self) -> AbstractContextManager[None]:
+        """Errors in this context are located at the source."""
+        return located(str(self._from))
 
     @property
     def is_in_place(self) -> bool:

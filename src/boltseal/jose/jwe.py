@@ -16,7 +16,7 @@ from boltseal.errors import LimitExceededError, MalformedError
 from boltseal.jose import algorithms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from boltseal.jose.jwk import Key
 
@@ -136,6 +136,20 @@ def encrypt(secret: bytes, keys: Sequence[tuple[Key, bool]]) -> bytes:
     for (key, _), header in zip(keys, headers, strict=True):
         token.add_recipient(key.jwk, header=None if len(keys) == 1 else header)
     return str(token.serialize()).encode("ascii")
+
+
+def without(raw: bytes, places: Collection[int]) -> bytes:
+    """A JWE without the recipients at ``places``; one at least stays.
+
+    The first recipient's ``encrypted_key``, which some writers repeat at the top, goes in any case.
+    """
+    parse(raw)
+    document = strictjson.load_object(raw, "the JWE", max_bytes=MAX_JWE_BYTES)
+    document.pop("encrypted_key", None)
+    document["recipients"] = [
+        one for place, one in enumerate(document["recipients"]) if place not in places
+    ]
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _header(key: Key, with_kid: bool) -> dict[str, str]:

@@ -44,6 +44,16 @@ def describe(annotations: Mapping[str, str]) -> tuple[tuple[WrappedKey, ...], tu
     return tuple(keys), tuple(problems)
 
 
+def listed(scheme: str, packet: bytes) -> list[WrappedKey]:
+    """Every recipient of one packet, in order. Raises MalformedError or LimitExceededError."""
+    return list(map(_shortened, _describe(scheme, packet)))
+
+
+def count(scheme: str, packet: bytes) -> int:
+    """How many recipients one packet has."""
+    return len(_describe(scheme, packet))
+
+
 def recipients(scheme: str, packet: bytes) -> str:
     """Whom one packet names, on one short line; empty when it does not tell."""
     try:

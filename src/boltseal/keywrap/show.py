@@ -83,7 +83,7 @@ def show(text: str, options: KeyOptions | None = None) -> KeyReport:
     public = _public(raw, path, options)
     if public is not None:
         return public
-    loaded = identity_files.load_bytes(raw, path, passphrase, options)
+    loaded = identity_files.load_bytes(raw, path, passphrase, options, given=how is not None)
     if loaded.identity is None:
         raise KeyFileError(f"{path} holds no key")
     found = _private(loaded.identity, path)

@@ -1,17 +1,17 @@
-"""Give further recipients the key of a layer that is already encrypted; the blob stays."""
+"""Change who has the key of a layer that is already encrypted; the blob stays."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.errors import LimitExceededError
-from boltseal.keywrap import keyring
+from boltseal.errors import LimitExceededError, UsageError
+from boltseal.keywrap import amend, keyring, packets
 from boltseal.spec import annotations as names
 from boltseal.spec.edit import DescriptorEdit
 from boltseal.spec.limits import MAX_PACKETS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from boltseal.keywrap.base import Recipient
     from boltseal.layer.decrypt import UnlockedLayer
@@ -20,15 +20,73 @@ if TYPE_CHECKING:
 
 def add_recipients(
     layer: Descriptor, unlocked: UnlockedLayer, recipients: Sequence[Recipient]
-) -> DescriptorEdit:
-    """Append packets for ``recipients`` to the layer's annotations."""
+) -> DescriptorEdit | None:
+    """Append packets for ``recipients`` to the layer's annotations.
+
+    Who is named there already is not added again; None when nobody is left to add.
+    """
     existing = names.schemes(layer.annotations)
+    known = {(key.scheme, key.recipient) for key in packets.describe(layer.annotations)[0]}
     changed: dict[str, str] = {}
-    for scheme, packets in keyring.wrap(recipients, unlocked.private.secret()).items():
-        value = names.join_packets(packets)
+    for scheme, wrapped in keyring.wrap(recipients, unlocked.private.secret()).items():
+        new = [one for packet in wrapped if (one := _without_known(scheme, packet, known))]
+        if not new:
+            continue
+        value = names.join_packets(new)
         if scheme in existing:
             value = f"{existing[scheme]},{value}"
         if value.count(",") >= MAX_PACKETS:
             raise LimitExceededError(f"the layer would have over {MAX_PACKETS} {scheme} packets")
         changed[names.KEYS + scheme] = value
-    return DescriptorEdit(set_annotations=changed)
+    return DescriptorEdit(set_annotations=changed) if changed else None
+
+
+def _without_known(
+    scheme: str, packet: bytes, known: Collection[tuple[str, str | None]]
+) -> bytes | None:
+    there = {
+        place
+        for place, key in enumerate(packets.listed(scheme, packet))
+        if key.recipient is not None and (key.scheme, key.recipient) in known
+    }
+    return amend.without(scheme, packet, there)
+
+
+def replace_recipients(
+    layer: Descriptor, unlocked: UnlockedLayer, recipients: Sequence[Recipient]
+) -> DescriptorEdit:
+    """Packets for ``recipients`` in place of all that are there."""
+    wrapped = keyring.wrap(recipients, unlocked.private.secret())
+    new = {names.KEYS + scheme: names.join_packets(them) for scheme, them in wrapped.items()}
+    old = {names.KEYS + scheme for scheme in names.schemes(layer.annotations)}
+    return DescriptorEdit(set_annotations=new, drop_annotations=frozenset(old - new.keys()))
+
+
+def remove_recipients(
+    layer: Descriptor, choose: Callable[[str, bytes], Collection[int]]
+) -> DescriptorEdit | None:
+    """Take out the recipients that ``choose`` names for each packet; None when it names nobody.
+
+    Raises UsageError when nobody would be left, IntegrityError for packets that cannot be read.
+    """
+    changed = amend.rewrite(layer.annotations, choose)
+    if not changed:
+        return None
+    edit = DescriptorEdit(
+        set_annotations={key: value for key, value in changed.items() if value is not None},
+        drop_annotations=frozenset(key for key, value in changed.items() if value is None),
+    )
+    if not names.schemes(edited(layer, edit)):
+        raise UsageError(
+            "nobody would be left who can open the layer",
+            hint="add somebody else first, or use: boltseal recipients set",
+        )
+    return edit
+
+
+def edited(layer: Descriptor, edit: DescriptorEdit) -> Mapping[str, str]:
+    """The layer's annotations as they will be."""
+    kept = {
+        key: value for key, value in layer.annotations.items() if key not in edit.drop_annotations
+    }
+    return {**kept, **edit.set_annotations}

@@ -74,6 +74,12 @@ class ImageDestination(Protocol):
     def put_referrer(self, raw: bytes, descriptor: Descriptor, subject: Digest) -> None:
         """Write a manifest that refers to another, so that it is found from there."""
 
+    def expect(self, digest: Digest) -> None:
+        """Commit only while the destination's name means this digest: ConflictError otherwise.
+
+        UnsupportedError where a name cannot be moved to another image.
+        """
+
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         """Make the image visible under the destination's name, all at once."""
 

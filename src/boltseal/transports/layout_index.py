@@ -9,7 +9,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import strictjson
-from boltseal.errors import BoltsealError, MalformedError, NotFoundError, UnsupportedError
+from boltseal.errors import (
+    BoltsealError,
+    ConflictError,
+    MalformedError,
+    NotFoundError,
+    UnsupportedError,
+)
 from boltseal.spec.annotations import REF_NAME
 from boltseal.spec.limits import MAX_IMAGE_METADATA_BYTES, MAX_MANIFEST_BYTES
 from boltseal.spec.manifest import parse_index
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
     from boltseal.spec.reference import Reference
     from boltseal.transports.base import ImageSource
 
@@ -59,6 +66,17 @@ def resolve(raw: bytes, reference: Reference) -> Root:
     if len({one.descriptor.digest for one in found}) == 1:
         return found[0]
     raise NotFoundError(_not_found(reference, len(found)), hint=_names_hint(entries))
+
+
+def check_unchanged(raw: bytes | None, reference: Reference, expected: Digest) -> None:
+    """Raises ConflictError when a reference does not name what it did."""
+    try:
+        found = None if raw is None else resolve(raw, reference).descriptor.digest
+    except NotFoundError:
+        found = None
+    if found != expected:
+        now = f"{found.short} now" if found is not None else "gone"
+        raise ConflictError(f"somebody else changed the image meanwhile: it is {now}")
 
 
 def _not_found(reference: Reference, count: int) -> str:

@@ -192,6 +192,9 @@ class ArchiveDestination:
         put_blob(self, raw, descriptor.digest)
         self._also.append(descriptor)
 
+    def expect(self, digest: Digest) -> None:
+        raise UnsupportedError("an archive is replaced as a whole, whatever is in it by then")
+
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
             index = layout_index.with_entry(None, root, document, self._reference.tag, self._also)

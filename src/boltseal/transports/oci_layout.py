@@ -133,6 +133,7 @@ class LayoutDestination:
         self._verified: set[Digest] = set()
         self._also: list[Descriptor] = []
         self._named: set[str] = set()
+        self._expected: Digest | None = None
 
     def __enter__(self) -> Self:
         path = self._reference.location
@@ -219,6 +220,9 @@ class LayoutDestination:
         put_blob(self, raw, descriptor.digest)
         self._also.append(descriptor)
 
+    def expect(self, digest: Digest) -> None:
+        self._expected = digest
+
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         with (
             files.storage_errors(f"writing to the layout {self._reference.location}"),
@@ -227,6 +231,8 @@ class LayoutDestination:
             ExitStack() as undo,
         ):
             raw = read_small(self._fd, INDEX_FILE)
+            if self._expected is not None:
+                layout_index.check_unchanged(raw, self._reference, self._expected)
             index = layout_index.with_entry(raw, root, document, self._reference.tag, self._also)
             for algorithm in self._stage.algorithms():
                 self._publish_blobs(algorithm, open_folders, undo)

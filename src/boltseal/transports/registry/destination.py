@@ -45,6 +45,7 @@ class RegistryDestination:
         self._lock = threading.Lock()
         # the last manifest written, which is sent under its tag instead of its digest
         self._held: tuple[Digest, bytes, str] | None = None
+        self._expected: Digest | None = None
 
     def __enter__(self) -> Self:
         route = routes.load(self._options).destination(self._reference)
@@ -100,13 +101,22 @@ class RegistryDestination:
         if "oci-subject" not in answer:  # the registry keeps no list of its own
             manifests.list_referrer(self.repository, raw, descriptor, subject)
 
+    def expect(self, digest: Digest) -> None:
+        self._expected = digest
+
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         held = self._held
         assert held is not None, "a root is written before it is committed"
         assert held[0] == root.digest, "the root is what was written last"
         tag = self._reference.tag
+        if tag is not None and self._expected is not None:
+            manifests.check_unchanged(self.repository, tag, self._expected)
         manifests.put(self.repository, tag or root.digest, held[1], root.media_type)
         self._held = None
+        if tag is not None and self._expected is not None:
+            # A registry cannot compare and write in one step. What was written between our look
+            # and our write is lost to it; what is written since then shows here.
+            manifests.check_unchanged(self.repository, tag, root.digest)
 
     def _release_held(self) -> None:
         if self._held is not None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from boltseal._io import strictjson
 from boltseal.errors import (
+    ConflictError,
     DigestMismatchError,
     LimitExceededError,
     MalformedError,
@@ -78,6 +79,18 @@ def head(repository: Repository, reference: str | Digest) -> Digest | None:
     response.finish()
     stated = response.headers.get("docker-content-digest")
     return Digest.parse(stated, "digest in the registry's answer") if stated else None
+
+
+def check_unchanged(repository: Repository, tag: str, expected: Digest) -> None:
+    """Raises ConflictError when a tag does not name the manifest it should."""
+    try:
+        found = head(repository, tag) or get(repository, tag).digest
+    except NotFoundError:
+        raise ConflictError(f"somebody else removed the tag {tag} meanwhile") from None
+    if found != expected:
+        raise ConflictError(
+            f"somebody else changed the image meanwhile: the tag {tag} is {found.short} now"
+        )
 
 
 def put(

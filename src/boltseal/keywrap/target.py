@@ -1,0 +1,126 @@
+"""Whom a user means who is to be taken out of an image.
+
+A thumbprint, a key id, a fingerprint, a key file or certificate, ``pgp:WHO``, ``provider:NAME`` or
+the URI of a key service. Where an image does not name its recipients, a private key finds its part.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from boltseal.errors import BoltsealError, KeyFileError, UsageError
+from boltseal.keywrap import amend, identity_files, packets
+from boltseal.keywrap.base import NotMyKeyError
+from boltseal.keywrap.options import KeyOptions
+from boltseal.keywrap.parse import KEY_SERVICES, parse_identity
+from boltseal.keywrap.show import show
+from boltseal.spec.annotations import QUANTUM_SAFE
+from boltseal.spec.reference import shown
+
+if TYPE_CHECKING:
+    from boltseal.keywrap.base import Identity, WrappedKey
+
+_FINGERPRINT = (40, 64)  # hexadecimal digits of an OpenPGP fingerprint, whose end is the key id
+_OF_FILES = {"jwe": "jwe", "pkcs7": "pkcs7", "pkcs11": "pkcs11", "pq": QUANTUM_SAFE}
+_UNNAMED = (None, "hidden")
+_HEX = frozenset("0123456789ABCDEF")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One recipient to find: by names, each with its scheme or for any, or by its private key."""
+
+    label: str
+    names: frozenset[tuple[str, str]] = frozenset()
+    scheme: str | None = None
+    identity: Identity | None = field(default=None, repr=False)
+
+    def places(self, scheme: str, packet: bytes) -> set[int]:
+        """Which recipients of a packet are the one that is meant."""
+        if self.scheme is not None:
+            everybody = range(packets.count(scheme, packet))
+            return set(everybody) if scheme == self.scheme else set()
+        found: set[int] = set()
+        for place, key in enumerate(packets.listed(scheme, packet)):
+            if self._names(key) or (
+                key.recipient in (None, "hidden") and self._opens(scheme, packet, place)
+            ):
+                found.add(place)
+        return found
+
+    def _names(self, key: WrappedKey) -> bool:
+        inner = key.scheme.rpartition(" (")[2].rstrip(")")
+        return key.recipient is not None and (
+            (inner, key.recipient) in self.names or ("", key.recipient) in self.names
+        )
+
+    def _opens(self, scheme: str, packet: bytes, place: int) -> bool:
+        """Whether the private key opens this one recipient's part."""
+        if self.identity is None or not self.identity.handles(scheme):
+            return False
+        others = set(range(packets.count(scheme, packet))) - {place}
+        alone = amend.without(scheme, packet, others)
+        if alone is None:
+            return False
+        try:
+            self.identity.unwrap(scheme, alone)
+        except (NotMyKeyError, BoltsealError):
+            return False
+        return True
+
+
+def parse(text: str, options: KeyOptions | None = None) -> Target:
+    """Understand a spelling. Raises UsageError, KeyFileError and what reading a key raises."""
+    options = options or KeyOptions()
+    scheme, colon, rest = text.partition(":")
+    if scheme == "provider" and colon:
+        return Target(text, scheme=f"provider.{rest.partition(':')[0]}")
+    if scheme == "pgp" and colon:
+        return Target(text, _openpgp(rest, options))
+    if scheme in KEY_SERVICES and colon:
+        from boltseal.keywrap.kms import uri
+
+        return Target(text, frozenset({("", uri.parse(text).canonical)}))
+    if scheme in _OF_FILES and colon and os.path.exists(rest):
+        return _file(text, rest, options, _OF_FILES[scheme])
+    if os.path.exists(identity_files.split(text)[0]):
+        return _file(text, text, options, None)
+    return Target(text, frozenset({_name(text)}))
+
+
+def _name(text: str) -> tuple[str, str]:
+    """A name as ``inspect`` shows it, or the fingerprint of an OpenPGP key."""
+    bare = text.upper().removeprefix("0X").replace(" ", "")
+    if _HEX.issuperset(bare) and len(bare) in (16, *_FINGERPRINT):
+        return "pgp", bare[-16:]
+    if len(text) == 43 or text.startswith("serial "):
+        return "", text
+    raise UsageError(
+        f"{shown(text)!r} names no recipient",
+        hint="give a name as inspect shows it, a key file, pgp:WHO or provider:NAME",
+    )
+
+
+def _file(label: str, text: str, options: KeyOptions, scheme: str | None) -> Target:
+    report = show(text, options)
+    names = frozenset(one for one in report.in_packets if scheme in (None, one[0]))
+    identity = parse_identity(text, options) if report.private else None
+    return Target(label, names, identity=identity)
+
+
+def _openpgp(who: str, options: KeyOptions) -> frozenset[tuple[str, str]]:
+    """Every part of the keys that a name means: also those that are not used for encryption now."""
+    from boltseal.keywrap.pgp import gnupg, listing
+
+    found, _ = listing.public_keys(gnupg.find(options), listing.understand(who))
+    if not found:
+        raise KeyFileError(
+            f"GnuPG has no key for {shown(who)}", hint="name it by its key id, as inspect shows it"
+        )
+    if len(found) > 1:
+        raise KeyFileError(
+            f"{shown(who)} fits several keys", hint="name one of them by its fingerprint"
+        )
+    return frozenset(("pgp", part.key_id) for part in found[0].parts)
