@@ -135,6 +135,7 @@ def _run(
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "TERM": "dumb",
+        "PYTHONUNBUFFERED": "1",  # the order of what is printed is that of a terminal
         **more,
     }
     with subprocess.Popen(
