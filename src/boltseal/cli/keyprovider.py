@@ -137,7 +137,6 @@ def _exec(args: argparse.Namespace, output: Output, kinds: KeyOptions) -> int:
 def _serve(args: argparse.Namespace, output: Output, kinds: KeyOptions) -> int:
     """Until a signal comes; being stopped is how a service ends well."""
     from boltseal.cli.signals import TerminatedError
-
     from boltseal.keyprovider_server.provider import shared
     from boltseal.keyprovider_server.rpc import serving
     from boltseal.keywrap.keyprovider import address as addresses
