@@ -12,6 +12,7 @@ import pytest
 from backports import zstd
 
 from support.cli import boltseal
+from support.softhsm import SoftHsm
 
 DATA = Path(__file__).parent / "data"
 VECTORS: dict[str, Any] = json.loads((DATA / "vectors.json").read_text())
@@ -19,22 +20,37 @@ IMAGES: dict[str, Any] = VECTORS["images"]
 PASSPHRASE = "s3cret"
 
 
-def key_argument(listed: str) -> str | None:
-    """From `rsa2048.enc-pkcs1.pem (passphrase s3cret)` to an argument; None for other schemes."""
+def key_arguments(listed: str) -> list[list[str]]:
+    """Every way to name a key of the list: `rsa2048.enc-pkcs1.pem (passphrase s3cret)`,
+    `rsa2048.pem + rsa2048.crt.pem`, or a SoftHSM token.
+    """
     name, _, more = listed.partition(" ")
-    if "+" in more or name.startswith(("pgp-", "p11")):
-        return None
-    return f"{DATA}/keys/{name}" + (f":pass={PASSPHRASE}" if "passphrase" in more else "")
+    if name == "p11.yaml":
+        return [["TOKEN"]]
+    file = f"{DATA}/keys/{name}" + (f":pass={PASSPHRASE}" if "passphrase" in more else "")
+    if more.startswith("+"):
+        certificate = f"{DATA}/keys/{more[2:]}"
+        return [[file, certificate], [certificate, file], [file]]
+    return [[file]]
 
 
 OPENING = [
-    (image, argument)
+    (image, keys)
     for image, about in IMAGES.items()
     for listed in about["opens_with"]
-    if (argument := key_argument(listed)) is not None
+    for keys in key_arguments(listed)
 ]
-OTHER_SCHEMES = {"pgp-multi": "pgp", "pgp-rsa": "pgp", "pkcs7": "pkcs7", "pkcs7-multi": "pkcs7",
-                 "pkcs11-pub": "pkcs11", "pkcs11-yaml": "pkcs11"}  # fmt: skip
+SCHEMES = {"pgp-multi": "pgp", "pgp-rsa": "pgp", "pkcs7": "pkcs7", "pkcs7-multi": "pkcs7",
+           "pkcs11-pub": "pkcs11", "pkcs11-yaml": "pkcs11"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The YAML of a key in a SoftHSM token that holds rsa2048.pem."""
+    hsm = SoftHsm(tmp_path_factory.mktemp("hsm"))
+    hsm.init("corpus")
+    hsm.add("corpus", DATA / "keys" / "rsa2048.pem", "mykey", 1)
+    return str(hsm.yaml("p11.yaml", "token=corpus;object=mykey;id=%01"))
 
 
 def blob(layout: Path, digest: str) -> bytes:
@@ -59,18 +75,26 @@ def unpacked(raw: bytes) -> bytes:
     return bytes(zstd.decompress(raw)) if raw.startswith(b"\x28\xb5\x2f\xfd") else raw
 
 
-def test_the_list_is_not_empty() -> None:
-    assert len(OPENING) >= 20
-    assert {image for image, _ in OPENING} | OTHER_SCHEMES.keys() == IMAGES.keys()
+def test_every_image_is_opened() -> None:
+    assert len(OPENING) >= 36
+    assert {image for image, _ in OPENING} == IMAGES.keys()
+
+
+def named(keys: list[str]) -> str:
+    return "+".join(Path(key).name for key in keys)
 
 
 @pytest.mark.parametrize(
-    ("image", "key"), OPENING, ids=[f"{image}-{Path(key).name}" for image, key in OPENING]
+    ("image", "keys"), OPENING, ids=[f"{image}-{named(keys)}" for image, keys in OPENING]
 )
-def test_opens_with_every_key(tmp_path: Path, image: str, key: str) -> None:
+def test_opens_with_every_key(
+    tmp_path: Path, image: str, keys: list[str], request: pytest.FixtureRequest
+) -> None:
     out = tmp_path / "out"
+    given = [request.getfixturevalue("token") if key == "TOKEN" else key for key in keys]
+    options = [part for key in given for part in ("-k", key)]
     run = boltseal(
-        "decrypt", f"oci:{DATA}/images/{image}", f"oci:{out}", "-k", key, "--check-content"
+        "decrypt", f"oci:{DATA}/images/{image}", f"oci:{out}", *options, "--check-content"
     )
     assert run.code == 0, run.err
     for manifest in manifests(out):
@@ -105,9 +129,9 @@ def test_the_wrong_key_exits_3_and_leaves_nothing(tmp_path: Path, keys: Path, im
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("image", "scheme"), sorted(OTHER_SCHEMES.items()))
-def test_other_schemes_are_shown_and_not_opened(tmp_path: Path, image: str, scheme: str) -> None:
-    source, key = f"oci:{DATA}/images/{image}", f"{DATA}/keys/rsa2048.pem"
+@pytest.mark.parametrize(("image", "scheme"), sorted(SCHEMES.items()))
+def test_a_key_of_another_scheme(tmp_path: Path, image: str, scheme: str) -> None:
+    source, key = f"oci:{DATA}/images/{image}", f"{DATA}/keys/ec-prime256v1.pem"
     run = boltseal("decrypt", source, f"oci:{tmp_path}/out", "-k", key)
     assert run.code == 3
     assert f"wrapped by {scheme}" in run.err
