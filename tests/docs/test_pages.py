@@ -26,8 +26,17 @@ def nothing() -> Iterator[dict[str, str]]:
     yield {}
 
 
+@contextmanager
+def key_services() -> Iterator[dict[str, str]]:
+    """Doubles of the four services, with a key in each."""
+    from support.kms_services import environment
+
+    with environment() as found:
+        yield found
+
+
 # Pages that need servers: a context manager that starts them and says what to export.
-SERVERS = {}
+SERVERS = {"key-services": key_services}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

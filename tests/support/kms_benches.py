@@ -210,7 +210,8 @@ class GoogleBench:
     def _client(self) -> Any:
         channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         transport = transports.KeyManagementServiceGrpcTransport(
-            channel=channel, credentials=AnonymousCredentials()
+            channel=channel,
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call,unused-ignore]
         )
         return kms_v1.KeyManagementServiceClient(
             transport=transport, client_options=ClientOptions()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,13 @@ def all_services(folder: Path) -> Iterator[Services]:
             "no_proxy": "127.0.0.1,localhost",
         }
         yield Services(aws, vault, azure, google, proxy, environment)
+
+
+@contextlib.contextmanager
+def environment() -> Iterator[dict[str, str]]:
+    """What a page about key services needs: everything started, and the variables to export."""
+    with tempfile.TemporaryDirectory() as folder, all_services(Path(folder)) as services:
+        yield services.environment
 
 
 def main(folder: str) -> None:

@@ -114,10 +114,10 @@ class AwsKms:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _NOT_MINE:
             raise NotMyKeyError("another key of AWS KMS encrypted it, or it was changed") from None
-        if code in _DENIED:
-            raise trouble.denied(f"kms:{operation.title()}") from None
         if code in _NOT_SIGNED_IN:
             raise trouble.not_signed_in(_CREDENTIALS) from None
+        if code in _DENIED or status == 403:
+            raise trouble.denied(f"kms:{operation.title()}") from None
         if code == "NotFoundException":
             raise trouble.missing() from None
         if code in _DISABLED:

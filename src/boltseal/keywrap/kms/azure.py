@@ -32,15 +32,20 @@ class AzureKeyVault:
 
     uri: KeyUri
     settings: Lazily
-    public: Lazily
+    public: Lazily  # the public key and its version
 
     def encrypt(self, content_key: bytes) -> Wrapped:
-        key = self._call("get", self.public.get)
+        trouble = Trouble(self.uri)
+        key, version = self._call("get", self.public.get)
         if key.key_type not in ("RSA", "RSA-HSM"):
-            raise Trouble(self.uri).failed("it is no RSA key", "use an RSA key of the vault")
-        client = self._client(key)
-        result = self._call("wrapKey", lambda: client.wrap_key(_algorithm(), content_key))
-        return Wrapped(self.uri, key.properties.version or "", bytes(result.encrypted_key))
+            raise trouble.failed("it is no RSA key", "use an RSA key of the vault")
+        if not _is_version(version):
+            raise trouble.damaged()
+
+        def wrap() -> bytes:
+            return bytes(self._client(key).wrap_key(_algorithm(), content_key).encrypted_key)
+
+        return Wrapped(self.uri, version, self._call("wrapKey", wrap))
 
     def decrypt(self, wrapped: Wrapped) -> bytes:
         # The version comes from the image and is 32 hexadecimal digits or it is not used at all;
@@ -48,11 +53,11 @@ class AzureKeyVault:
         if not _is_version(wrapped.version):
             raise NotMyKeyError("it names no version of the key")
 
-        def unwrap() -> Any:
+        def unwrap() -> bytes:
             address = f"https://{self.uri.host}/keys/{self.uri.key}/{wrapped.version}"
-            return self._client(address).unwrap_key(_algorithm(), wrapped.ciphertext)
+            return bytes(self._client(address).unwrap_key(_algorithm(), wrapped.ciphertext).key)
 
-        return bytes(self._call("unwrapKey", unwrap, wrapped.version).key)
+        return bytes(self._call("unwrapKey", unwrap, wrapped.version))
 
     def _client(self, key: Any) -> Any:
         from azure.keyvault.keys.crypto import CryptographyClient
@@ -79,6 +84,8 @@ class AzureKeyVault:
                 "the key cannot be used now, or the host is no vault",
                 "check the key's dates and the vault's host name",
             ) from None
+        except (AttributeError, KeyError, TypeError):  # answers that the library cannot read
+            raise trouble.damaged() from None
 
     def _refused(self, error: Any, operation: str, version: str) -> NoReturn:
         """The vault answered with an error."""
@@ -123,7 +130,8 @@ def service(uri: KeyUri, options: KeyOptions) -> AzureKeyVault:
     def public() -> Any:
         vault = f"https://{uri.host}"
         client = KeyClient(vault, retry_policy=_retry_policy(), **made.get())
-        return client.get_key(uri.key, uri.version or None)
+        key = client.get_key(uri.key, uri.version or None)
+        return key, key.properties.version or ""
 
     return AzureKeyVault(uri, made, Lazily(public))
 

@@ -82,7 +82,7 @@ class Trouble:
         """The credentials are good, the permission is missing."""
         return KeyServiceError(
             f"{self.uri.name} does not permit this with {self.uri}",
-            hint=f"ask whoever manages the key for {what}, and check its name",
+            hint=f"ask whoever manages the key for {what}, and check the key's name",
         )
 
     def not_signed_in(self, how: str) -> KeyServiceError:

@@ -91,18 +91,21 @@ class VaultTransit:
             raise trouble.not_signed_in(_LOGIN) from None
         except http.RequestException:
             raise trouble.unreachable() from None
+        except (AttributeError, TypeError, ValueError):  # hvac trips over answers it cannot read
+            raise trouble.damaged() from None
 
     def _refused(self, error: Any, operation: str, version: str) -> NoReturn:
         """Vault answered with an error. What it says about a ciphertext is of policy.go."""
         from hvac import exceptions as hvac
 
         trouble = Trouble(self.uri)
-        said = ", ".join(str(one) for one in (error.errors or [])[:5])
+        errors = error.errors if isinstance(error.errors, list) else []
+        said = ", ".join(str(one) for one in errors[:5])
         if "invalid token" in said or "missing client token" in said:
             raise trouble.not_signed_in(_LOGIN) from None
         if isinstance(error, (hvac.Forbidden, hvac.Unauthorized)):
             path = f"{self.mount}/{operation}/{self.uri.key}"
-            raise trouble.denied(f"a policy with update on {path}, or a newer token") from None
+            raise trouble.denied(f"update on {path}") from None
         if isinstance(error, hvac.InvalidPath) or "not found" in said:
             raise trouble.missing() from None
         if isinstance(error, hvac.RateLimitExceeded):
