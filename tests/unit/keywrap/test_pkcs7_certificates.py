@@ -271,6 +271,7 @@ def with_name(by: Issued, name: x509.GeneralName) -> Issued:
 
 MAIL_ONLY = constrained(permitted=[x509.RFC822Name("example.org")])
 NOT_EVIL = constrained(excluded=[x509.DNSName("evil.example")])
+DIRECTORY = constrained(permitted=[x509.DirectoryName(named("other"))])
 NO_BASIC = issue("middle", SECOND, by=ROOT, extensions=RECIPIENT)
 PLAIN = issue("middle", SECOND, by=ROOT, extensions=[constraints(ca=False), *RECIPIENT])
 SHORT = issue("root", FIRST, extensions=[constraints(ca=True, path_length=0), *AUTHORITY[1:]])
@@ -304,6 +305,7 @@ REFUSED: dict[str, tuple[Issued, tuple[Issued, ...], str]] = {
         (with_name(NOT_EVIL, x509.DNSName("a.evil.example")), NOT_EVIL),
         "name constraints",
     ),
+    "a constraint on directory names": (ROOT, (leaf(DIRECTORY), DIRECTORY), "name constraints"),
     "a critical extension": (ROOT, (leaf(STRANGE), STRANGE), "critical extension"),
     "a small root": (SMALL, (leaf(SMALL),), "too small"),
     "an Ed25519 root": (ED25519, (leaf(ED25519),), "of a kind that is not accepted"),
@@ -355,6 +357,23 @@ def test_the_time_that_counts_with_allow_expired(tmp_path: Path, days: tuple[flo
     assert "vouches" in error.message
 
 
+def test_certificates_of_version_1(tmp_path: Path) -> None:
+    """What OpenSSL makes of a request when no extensions are given."""
+    ROOT.write(tmp_path, "root")
+    openssl = require("openssl")
+    for arguments in (
+        ["req", "-new", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=alice", "-keyout",
+         "key.pem", "-out", "alice.csr"],
+        ["x509", "-req", "-in", "alice.csr", "-CA", "root.crt.pem", "-CAkey", "root.pem",
+         "-set_serial", "5", "-out", "alice.pem"],
+    ):  # fmt: skip
+        subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=tmp_path)
+    path = tmp_path / "alice.pem"
+    assert "CN=alice, serial 5" in take(path)
+    error = refused(path, authorities=(str(tmp_path / "root.crt.pem"),))
+    assert "not of version 3" in error.message
+
+
 def test_files_of_roots(tmp_path: Path) -> None:
     alice = leaf(ROOT).write(tmp_path, "alice")
     (tmp_path / "root.der").write_bytes(ROOT.certificate.public_bytes(Encoding.DER))
@@ -370,6 +389,6 @@ def test_files_of_roots(tmp_path: Path) -> None:
 
 def test_every_reason_of_the_validator_is_one_it_gives() -> None:
     """The words are the library's: a new version that changes them fails here."""
-    told = {reason for _, _, reason in REFUSED.values()}
+    told = {reason for _, _, reason in REFUSED.values()} | {"not of version 3"}
     for _, ours in paths._REASONS:
         assert any(reason and reason in ours for reason in told), ours

@@ -54,7 +54,8 @@ def test_published_packets(name: str) -> None:
         assert identity.unwrap(names.QUANTUM_SAFE, packet) == secret
         assert ring.unwrap_packets([(names.QUANTUM_SAFE, packet)]).secret == secret
         (told,) = describe_packet(packet)
-        assert told.recipient == VECTORS["keys"][vector["key"].removesuffix(".pem")]["thumbprint"]
+        thumbprint = VECTORS["keys"][vector["key"].removesuffix(".pem")]["thumbprint"]
+        assert told.recipient == (None if "without a name" in name else thumbprint)
         assert packets.is_quantum_safe(names.QUANTUM_SAFE, packet)
     elif vector["outcome"] == "not-my-key":
         with pytest.raises(NotMyKeyError):
@@ -106,6 +107,21 @@ def test_a_packet_is_bounded() -> None:
         HybridIdentity(ALICE).unwrap(names.QUANTUM_SAFE, packet)
 
 
+def test_names_may_be_left_out() -> None:
+    """As ``--no-kid`` asks for."""
+    options = KeyOptions(with_kid=False)
+    who = [parse_recipient(f"pq:{DATA}/{name}.pub.pem", options) for name in ("alice", "bob")]
+    wrapped = wrap(who, SECRET)[names.QUANTUM_SAFE]
+    assert [describe_packet(one)[0].recipient for one in wrapped] == [None, None]
+    for about in VECTORS["keys"].values():
+        assert about["thumbprint"].encode() not in b"".join(wrapped)
+    for key in (ALICE, BOB):
+        ring = Keyring((HybridIdentity(key),))
+        assert ring.unwrap(annotation(**{names.QUANTUM_SAFE: wrapped})).secret == SECRET
+    with pytest.raises(NotMyKeyError, match="wrapped for another key"):
+        HybridIdentity(PrivateKey(bytes(32))).unwrap("", wrapped[0])
+
+
 def test_what_is_said_of_keys() -> None:
     recipient = parse_recipient(f"pq:{DATA}/alice.pub.pem")
     thumbprint = VECTORS["keys"]["alice"]["thumbprint"]
@@ -138,6 +154,8 @@ def test_the_object_identifier() -> None:
     """1.3.6.1.4.1.62253.25722, in both files."""
     assert pem("PRIVATE", VERSION, ALGORITHM, SEED) == PrivateKey(bytes(32)).to_pem()
     assert load_public(pem("PUBLIC", ALGORITHM, BITS)) == ALICE.public_key()
+    start = bytes.fromhex("308204d4300d060b2b0601040183e62d81c87a038204c1")
+    assert ALICE.public_key().to_der() == start + b"\x00" + RAW, "as ADR 0009 has it"
     arcs, number = [], 0
     for byte in bytes.fromhex("0601040183e62d81c87a"):
         number = number << 7 | byte & 0x7F

@@ -168,7 +168,7 @@ def opened(packet: bytes, key: PrivateKey) -> bytes:
     assert list(document) == ["boltseal", "suite", "recipient", "sealed"]
     sealed = b64.decode(document["sealed"], "")
     schedule = Schedule(
-        decapsulated(key.seed, sealed[:1120]), info_of(document["recipient"]), AES_256_GCM
+        decapsulated(key.seed, sealed[:1120]), info_of(key.public_key().thumbprint), AES_256_GCM
     )
     return AESGCM(schedule.key).decrypt(schedule.nonce, sealed[1120:], b"")
 

@@ -34,6 +34,7 @@ _REASONS = (
     ("basicConstraints", "a certificate on the way is not an issuer's"),
     (_NO_SIGNER, "a certificate on the way is not an issuer's"),
     ("critical extension", "a certificate on the way has a critical extension that is not known"),
+    ("X509v3", "a certificate on the way is not of version 3"),
     ("Forbidden", "a key or signature on the way is of a kind that is not accepted"),
     ("too weak", "a key on the way is too small"),
 )

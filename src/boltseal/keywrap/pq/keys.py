@@ -34,6 +34,7 @@ _MAX_PACKET_BYTES = 128 * 1024
 _ENCAPSULATED_BYTES = 1120
 _TAG_BYTES = 16
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+_ANOTHER = "it was wrapped for another key"
 _MEMBERS = {"boltseal", "suite", "recipient", "sealed"}
 
 
@@ -44,14 +45,15 @@ class HybridWrapper:
     scheme: str = QUANTUM_SAFE
 
     def wrap(self, recipients: Sequence[HybridRecipient], secret: bytes) -> list[bytes]:
-        return [_seal(one.key, secret) for one in recipients]
+        return [_seal(one, secret) for one in recipients]
 
 
 @dataclass(frozen=True, slots=True)
 class HybridRecipient:
-    """An X-Wing public key."""
+    """An X-Wing public key. ``with_kid`` writes its thumbprint beside the wrapped key."""
 
     key: PublicKey
+    with_kid: bool = True
     wrapper: HybridWrapper = HybridWrapper()
     quantum_safe: bool = True
 
@@ -74,12 +76,14 @@ class HybridIdentity:
             # a key provider may have this name, too; the keyring opens what it wrote
             raise NotMyKeyError("a key provider wrote it")
         recipient, sealed = _parse(packet)
-        if recipient != self.key.public_key().thumbprint:
-            raise NotMyKeyError("it was wrapped for another key")
+        own = self.key.public_key().thumbprint
+        if recipient not in (own, None):
+            raise NotMyKeyError(_ANOTHER)
         try:
-            return _suite().decrypt(sealed, self.key.load(), info=_info(recipient))
+            return _suite().decrypt(sealed, self.key.load(), info=_info(own))
         except Exception:  # noqa: BLE001  whatever the library raises
-            raise NotMyKeyError("it names this key, but does not open with it") from None
+            reason = "it names this key, but does not open with it" if recipient else _ANOTHER
+            raise NotMyKeyError(reason) from None
 
     def describe(self) -> str:
         return f"{self.label} (X-Wing, {self.key.public_key().thumbprint})"
@@ -97,28 +101,29 @@ def recipient(path: str, options: KeyOptions) -> HybridRecipient:
             else f"{path} holds no X-Wing public key",
             hint="make a key pair with: boltseal keygen -a xwing FILE",
         )
-    return HybridRecipient(key)
+    return HybridRecipient(key, options.with_kid)
 
 
 def describe_packet(packet: bytes) -> list[WrappedKey]:
-    """Whom a packet names."""
+    """Whom a packet names, if anybody."""
     recipient, _ = _parse(packet)
     return [WrappedKey(QUANTUM_SAFE, "HPKE X-Wing", recipient)]
 
 
-def _seal(key: PublicKey, secret: bytes) -> bytes:
-    sealed = _suite().encrypt(secret, key.load(), info=_info(key.thumbprint))
+def _seal(one: HybridRecipient, secret: bytes) -> bytes:
+    thumbprint = one.key.thumbprint
+    sealed = _suite().encrypt(secret, one.key.load(), info=_info(thumbprint))
     document = {
         "boltseal": KIND,
         "suite": SUITE,
-        "recipient": key.thumbprint,
+        "recipient": thumbprint if one.with_kid else "",
         "sealed": b64.encode(sealed),
     }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _parse(packet: bytes) -> tuple[str, bytes]:
-    """The recipient's thumbprint, and encapsulated key and ciphertext one after the other."""
+def _parse(packet: bytes) -> tuple[str | None, bytes]:
+    """The recipient's thumbprint, if it is told, and encapsulated key and ciphertext in one."""
     document = strictjson.load_object(packet, _WHAT, max_bytes=_MAX_PACKET_BYTES)
     if document.get("boltseal") != KIND or document.get("suite") != SUITE:
         raise MalformedError(
@@ -128,12 +133,12 @@ def _parse(packet: bytes) -> tuple[str, bytes]:
     recipient, sealed = document.get("recipient"), document.get("sealed")
     if set(document) != _MEMBERS or not isinstance(recipient, str) or not isinstance(sealed, str):
         raise MalformedError(f"{_WHAT} does not have the members it should have")
-    if not _THUMBPRINT.fullmatch(recipient):
+    if recipient and not _THUMBPRINT.fullmatch(recipient):
         raise MalformedError(f"{_WHAT} names no thumbprint of a key")
     raw = b64.decode(sealed, _WHAT)
     if len(raw) <= _ENCAPSULATED_BYTES + _TAG_BYTES:
         raise MalformedError(f"{_WHAT} is too short")
-    return recipient, raw
+    return recipient or None, raw
 
 
 def _info(recipient: str) -> bytes:
