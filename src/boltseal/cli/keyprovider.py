@@ -153,10 +153,10 @@ def _serve(args: argparse.Namespace, output: Output, kinds: KeyOptions) -> int:
     for note in provider.keyring.notes:
         output.note(note)
     with serving(provider, address, tls, _Log(output).record) as place:
-        output.line(f"listening on {place}")
-        output.document(lambda: {"listening": place})
-        sys.stdout.flush()
         with suppress(KeyboardInterrupt, TerminatedError):
+            output.result(f"listening on {place}")
+            output.document(lambda: {"listening": place})
+            sys.stdout.flush()
             threading.Event().wait()
     return 0
 
