@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boltseal.cli import access, keys, options
+from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +17,7 @@ examples:
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem
   boltseal encrypt oci:app:v1 oci-archive:app.tar:v1 -r jwe:a.pub.pem -r jwe:b.pub.pem
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --layer -1
+  boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --except-base docker://debian
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r pkcs7:alice.crt.pem -r pgp:bob@example.org
   boltseal encrypt docker://one.example/app:v1 docker://two.example/app:v1 -r jwe:prod.pub.pem
   podman save --format oci-archive app |
@@ -38,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEL",
         help="encrypt only these layers: 0, -1 (the last), 0..2, -2.. (repeatable; all by default)",
     )
+    parser.add_argument(
+        "--top", type=int, metavar="N", help="encrypt only the last N layers of each platform"
+    )
+    parser.add_argument(
+        "--except-base",
+        metavar="IMAGE",
+        help="leave the layers readable that this base image has, by diff id, on each platform",
+    )
     keys.add_identities(
         parser, "opens layers which are encrypted already, to add recipients to them"
     )
@@ -46,6 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys.add_wrapping_options(parser)
     keys.add_options(parser)
     access.add_both(parser)
+
+
+def _layers(args: argparse.Namespace) -> list[str]:
+    """The selection of layers; --top is another word for a range to the end."""
+    if args.top is None:
+        return list(args.layers)
+    if args.top < 1 or args.layers:
+        raise UsageError("--top takes a number of layers, and no --layer beside it")
+    return [f"-{args.top}.."]
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -67,7 +86,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
             identities=args.keys,
             keys=kinds,
             allow_classical=args.allow_classical,
-            layers=args.layers,
+            layers=_layers(args),
+            except_base=args.except_base,
             platforms=options.platforms(args),
             registry=access.both(args),
             jobs=args.jobs,
@@ -77,7 +97,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if (done := outcome.count("encrypted")) or not outcome.count("recipients added"):
         parts.append(f"encrypted {layers(done)} for {counted(len(who), 'recipient')}")
     if clear := outcome.count("clear"):
-        chosen = ", as chosen" if args.layers else ""
+        is_chosen = args.layers or args.top or args.except_base
+        chosen = ", as chosen" if is_chosen else ""
         parts.append(f"{layers(clear)} left readable{chosen}")
     if added := outcome.count("recipients added"):
         parts.append(f"added {counted(len(who), 'recipient')} to {layers(added)}")

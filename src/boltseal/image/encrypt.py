@@ -14,6 +14,7 @@ from boltseal.image.arguments import (
     as_recipients,
     several,
 )
+from boltseal.image.base_image import BaseImage
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.select import Ranges, parse_selection, selected
 from boltseal.image.session import LayerResult, Session
@@ -47,6 +48,7 @@ def encrypt(
     *,
     identities: Identities = (),
     layers: Sequence[str] = (),
+    except_base: str | Reference | None = None,
     platforms: Sequence[str | Platform] = (),
     registry: Registry = None,
     jobs: int = DEFAULT_JOBS,
@@ -60,6 +62,9 @@ def encrypt(
     ``parse_recipient`` reads them or Recipient objects. ``layers`` selects layers of every platform
     (``"-1"``, ``"0..2"``; all without it), ``platforms`` keeps only these (``"linux/arm64"``; all
     without it).
+
+    With ``except_base``, an image, its layers stay readable: of every platform only what the base
+    does not have is encrypted, by diff id.
 
     A layer that is encrypted already stays as it is, unless one of ``identities`` opens it: then
     the recipients are added to it and its blob is not touched.
@@ -81,14 +86,25 @@ def encrypt(
         check_mixture(who)
     ranges = parse_selection(several(layers))
     with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
+        base = None
+        if except_base is not None:
+            base = BaseImage(except_base, session.source_access)
+            with session.at_source():
+                base.check(session.node)
         job = _Encryption(session, who, ring, allow_classical)
         session.journal.note_all(ring.notes)
         for node, index, layer in session.layers():
             if not node.is_attestation:
                 with session.at(node):
                     chosen = job.choose(ranges, len(node.manifest.layers))
+                if base is not None:
+                    chosen -= base.layers(node)
                 with session.at_layer(node, index):
                     job.plan(node, index, layer, index in chosen)
+        if base is not None and not job.has_work:
+            raise UsageError(
+                f"the base image {except_base} has every layer chosen: nothing would be encrypted"
+            )
         job.check_nothing_stays_readable(chosen_by_user=bool(ranges))
         referrers.warn(session)
         meter = session.begin_writing()
@@ -119,6 +135,11 @@ class _Encryption:
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._done: Once[DescriptorEdit] = Once()
         self._choices: dict[int, frozenset[int]] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any layer is going to be changed."""
+        return bool(self._chosen or self._unlocked)
 
     def choose(self, ranges: Ranges, count: int) -> frozenset[int]:
         """The chosen ones of ``count`` layers."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
     from boltseal.transports.base import ImageDestination, ImageSource, Root
+    from boltseal.transports.registry.options import RegistryOptions
 
     Step = Callable[["ManifestNode", int, Descriptor, Meter], "LayerResult"]
 
@@ -106,6 +107,11 @@ class Session:
     def target_name(self) -> str:
         """The destination, for messages."""
         return str(self._to)
+
+    @property
+    def source_access(self) -> RegistryOptions | None:
+        """How to reach the source's registry."""
+        return self._access.source
 
     @property
     def is_same_name(self) -> bool:
