@@ -201,7 +201,9 @@ def identity(rest: str, options: KeyOptions) -> PgpIdentity:
             f"GnuPG has no secret key for {_shown(rest)}",
             hint="see which ones there are: gpg --list-secret-keys",
         )
-    label = f"pgp:{rest} ({_listed(keys)})" if who is not None else "pgp: (GnuPG's keys)"
+    label = "pgp: (GnuPG's keys)"
+    if who is not None:
+        label = f"pgp:{_shown(rest)} (OpenPGP, {keys[0].name}, {keys[0].primary.fingerprint})"
     return PgpIdentity(label, {part.key_id: part.algorithm for part in parts}, program)
 
 
