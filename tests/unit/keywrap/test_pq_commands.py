@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from boltseal import encrypt
+from boltseal._io import b64
 from boltseal.errors import LimitExceededError
 from boltseal.keywrap import envelope
 from boltseal.keywrap.keyring import wrap
@@ -16,8 +20,8 @@ from boltseal.keywrap.parse import parse_keyring, parse_recipient
 from boltseal.keywrap.pq.hybrid import PrivateKey
 from boltseal.keywrap.pq.keys import HybridRecipient
 from boltseal.spec import annotations as names
-from support.cli import Run, boltseal
-from support.images import compact, sha256, simple_image
+from support.cli import Run, boltseal, command
+from support.images import GZIP, compact, sha256, simple_image
 
 DATA = Path(__file__).parents[2] / "vectors" / "data" / "pq"
 IMAGE = f"oci:{DATA}/image:v1"
@@ -176,6 +180,43 @@ def test_what_a_provider_wrapped_counts_by_what_is_in_it(
         refused(seal(image, out, "-r", other, "-k", key), out)
         run = seal(image, tmp_path / f"more-{name}", "-r", recipient, "-k", key)
         assert run.code == 0, run.err
+
+
+def test_a_key_provider_of_the_schemes_own_name(
+    tmp_path: Path,
+) -> None:
+    """Other tools reach the keys through it; what it wraps opens without it, and the other way."""
+    which = ("--name", "boltseal-pq", "-k", KEY, "-r", ALICE)
+    question = {
+        "op": "keywrap",
+        "keywrapparams": {
+            "ec": {"Parameters": {"boltseal-pq": [b64.encode(b"Enabled")]}},
+            "optsdata": b64.encode(b'{"symkey":"AAAA"}'),
+        },
+    }
+    answer = subprocess.run(
+        command("keyprovider", "exec", *which),
+        input=json.dumps(question).encode(),
+        capture_output=True,
+        check=True,
+    )
+    packet = base64.b64decode(json.loads(answer.stdout)["keywrapresults"]["annotation"])
+    annotations = {names.KEYS + names.QUANTUM_SAFE: names.join_packets([packet])}
+    assert parse_keyring([KEY]).unwrap(annotations).secret == b'{"symkey":"AAAA"}'
+
+    printed = boltseal("keyprovider", "print-config", *which)
+    assert printed.code == 0, printed.err
+    config = json.loads(printed.out)
+    found = config["key-providers"]["boltseal-pq"]["cmd"]
+    found |= {"path": sys.executable, "args": ["-m", "boltseal", *found["args"]]}
+    (tmp_path / "providers.json").write_text(json.dumps(config))
+    sealed = tmp_path / "sealed"
+    assert (
+        seal(simple_image(tmp_path / "source", (GZIP,)).reference(), sealed, "-r", ALICE).code == 0
+    )
+    asked = ("-k", "provider:boltseal-pq", "--keyprovider-config", tmp_path / "providers.json")
+    run = boltseal("decrypt", f"oci:{sealed}:v1", f"oci:{tmp_path}/plain", *asked)
+    assert run.code == 0, run.err
 
 
 def test_more_recipients_than_a_reader_takes(tmp_path: Path, source: str) -> None:
