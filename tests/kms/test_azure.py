@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 def test_wrapping_needs_the_public_key_once(azure: AzureBench) -> None:
     recipient = azure.recipient(azure.uri)
-    for _ in range(3):
-        recipient.seal(b"secret")
-    asked = [one.split()[0] for one in azure.vault.seen]
-    assert asked == ["GET", "GET"], "the challenge, and the key"
+    recipient.seal(b"secret")
+    before = azure.requests()
+    recipient.seal(b"another")
+    assert azure.requests() == before
+    assert all(one.startswith("GET /keys/bench/") for one in azure.vault.seen)
     # so the permission to get the key is all that a recipient needs
     azure.vault.permissions = {"get"}
     azure.recipient(azure.uri).seal(b"secret")
@@ -98,6 +99,14 @@ def test_a_vault_that_asks_to_wait_for_long_is_not_waited_for(azure: AzureBench)
 def test_a_vault_that_is_not_there(azure: AzureBench) -> None:
     with pytest.raises(KeyServiceError, match="cannot be reached"):
         keys.recipient("azurekms://nowhere.vault.azure.net/app", KeyOptions()).seal(b"secret")
+
+
+def test_no_credentials(azure: AzureBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", "")  # whoever tests this may be logged in with az
+    with pytest.raises(KeyServiceError, match=r"no valid credentials.*az login"):
+        azure.recipient(azure.uri).seal(b"secret")
 
 
 def test_a_certificate_that_nobody_vouches_for(

@@ -87,9 +87,7 @@ class Trouble:
 
     def not_signed_in(self, how: str) -> KeyServiceError:
         """There are no credentials, or the service does not take them."""
-        return KeyServiceError(
-            f"{self.uri.name} has no valid credentials to use {self.uri} with", hint=how
-        )
+        return KeyServiceError(f"{self.uri.name} got no valid credentials for {self.uri}", hint=how)
 
     def missing(self) -> KeyServiceError:
         """No such key."""
