@@ -131,6 +131,7 @@ def test_what_a_program_complains_about(make: Callable[..., KeyOptions]) -> None
     [
         ("", ""),
         ("\n  first \nsecond", "first"),
+        ("Traceback (most recent call last):\n  File x\nKeyError: 'op'\n", "KeyError: 'op'"),
         ("a\x1b\u202eb\r", "a??b"),
         ("x " * 300, "x " * 99 + "x…"),
         ("no " + "Ab3/" * 8 + "=, sorry", "no …, sorry"),

@@ -41,7 +41,7 @@ def aes_answer(request: Mapping[str, Any], key: bytes, *, numbers: bool = False)
     sealed = base64.b64decode(request["keyunwrapparams"]["annotation"])
     try:
         secret = AESGCM(key).decrypt(sealed[:12], sealed[12:], b"")
-    except InvalidTag:
+    except (InvalidTag, ValueError):
         raise RefusedError from None
     return {"keyunwrapresults": {"optsdata": shaped(secret)}}
 
