@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,6 +180,26 @@ def test_one_message_for_all(options: KeyOptions, crowd: Crowd, tmp_path: Path) 
         assert identity.unwrap("pgp", message) == SECRET
     (tmp_path / "m").write_bytes(message)
     assert crowd.home.gpg("--decrypt", tmp_path / "m") == SECRET
+
+
+def test_many_layers_at_the_same_time(crowd: Crowd) -> None:
+    names = ("rsa@example.org", "curve@example.org")
+    recipients = [parse_recipient(f"pgp:{one}", crowd.home.options()) for one in names]
+    secrets = [b"secret %d" % number for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        wrapped = list(pool.map(lambda one: keyring.wrap(recipients, one)["pgp"][0], secrets))
+        identity = parse_identity("pgp:curve@example.org", crowd.home.options())
+        assert list(pool.map(lambda one: identity.unwrap("pgp", one), wrapped)) == secrets
+
+
+def test_a_machine_without_a_keyring(tmp_path: Path) -> None:
+    """GnuPG was never used here, and nothing is made by looking."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    kinds = KeyOptions(environment=environment)
+    with pytest.raises(KeyFileError, match=r"has no key for bob@.*import it first"):
+        parse_recipient("pgp:bob@example.org", kinds)
+    assert parse_identity("pgp:", kinds).describe() == "pgp: (GnuPG's keys)"
+    assert not list(tmp_path.iterdir())
 
 
 def test_gpg_conf_changes_nothing(data: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
-from boltseal.errors import KeyFileError
+from boltseal.errors import KeyFileError, KeyServiceError
 from boltseal.keywrap.pgp import gnupg, keyblock, opening, packet
 from boltseal.keywrap.pgp.home import TemporaryHome
 
@@ -91,16 +91,21 @@ class PgpFileIdentity:
         if self._ready is None:
             self._home = TemporaryHome(self._options, self._program)
             program = gnupg.find(self._options, home=self._home.path)
-            ended = program.run("--pinentry-mode", "cancel", "--import", given=self._raw)
+            ended = program.run(
+                *("--quiet", "--pinentry-mode", "cancel", "--import"), given=self._raw
+            )
             taken = [
                 rest[0].isdigit() and int(rest[0]) & _SECRET_IMPORTED
                 for keyword, rest in gnupg.statuses(ended)
                 if keyword == "IMPORT_OK"
             ]
             if not any(taken):
-                raise KeyFileError(
-                    f"{self._label}: GnuPG does not take the key: {gnupg.words(ended)}"
-                )
+                why = gnupg.words(ended)
+                if "agent" in why:
+                    raise KeyServiceError(
+                        f"GnuPG's agent does not start: {why}", hint="install gpg-agent"
+                    )
+                raise KeyFileError(f"{self._label}: GnuPG does not take the key: {why}")
             self._ready = program
         return self._ready
 

@@ -26,6 +26,7 @@ _PROGRAMS = ("gpg", "gpg2")
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MAX_WORDS = 200  # characters of what GnuPG said
 _STATUS = "[GNUPG:] "
+_COMPLAINTS = ("error", "failed", "can't")  # in English: LC_MESSAGES is C
 
 # What GnuPG, its agent and pinentry look at. Other variables may hold secrets and are not theirs.
 _VARIABLES = (
@@ -125,10 +126,12 @@ def statuses(ended: Ended) -> Iterator[tuple[str, list[str]]]:
 
 
 def words(ended: Ended) -> str:
-    """The last thing that GnuPG said for people, short and printable."""
+    """What GnuPG said for people, short and printable: its first complaint, or its last line."""
     lines = ended.notes.decode("utf-8", "replace").strip().splitlines()
-    last = lines[-1] if lines else f"it ended with code {ended.code} and no word"
-    return printable(last.removeprefix("gpg: "))[:_MAX_WORDS]
+    if not lines:
+        return f"it ended with code {ended.code} and no word"
+    complaints = [line for line in lines if any(word in line for word in _COMPLAINTS)]
+    return printable((complaints or lines[-1:])[0].removeprefix("gpg: ").strip())[:_MAX_WORDS]
 
 
 def printable(text: str) -> str:

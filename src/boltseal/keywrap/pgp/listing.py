@@ -16,9 +16,11 @@ from boltseal.keywrap.pgp import gnupg
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from boltseal.keywrap.pgp.child import Ended
     from boltseal.keywrap.pgp.gnupg import GnuPG
 
 _NO_KEYS = (9, 17, 27)  # libgpg-error: no public key, no secret key, not found
+_NO_FILE = 0x8000 | 81  # libgpg-error's ENOENT
 _HEX = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{8}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})(!?)")
 _SPACED = re.compile(r"(?:[0-9A-Fa-f]{4} {1,2}){9}[0-9A-Fa-f]{4}")
 _ADDRESS = re.compile(r"<?([^<>\s]+@[^<>\s]+)>?")
@@ -148,15 +150,19 @@ def _list(program: GnuPG, command: str, who: Who | None) -> list[Key]:
     ended = program.run("--with-colons", "--fixed-list-mode", "--with-fingerprint",
                         "--with-fingerprint", command, *query)  # fmt: skip
     keys = list(_parse(ended.output))
-    if ended.code and not keys:
-        codes = [
-            int(rest[1]) & 0xFFFF
-            for keyword, rest in gnupg.statuses(ended)
-            if keyword == "ERROR" and len(rest) > 1 and rest[1].isdigit()
-        ]
-        if not any(code in _NO_KEYS for code in codes):
-            raise gnupg.failed("list its keys", ended)
+    if ended.code and not keys and not _has_none(ended):
+        raise gnupg.failed("list its keys", ended)
     return keys
+
+
+def _has_none(ended: Ended) -> bool:
+    """Whether it failed because there is no such key, or no keyring yet."""
+    for keyword, rest in gnupg.statuses(ended):
+        if keyword == "ERROR" and len(rest) > 1 and rest[1].isdigit():
+            code = int(rest[1]) & 0xFFFF
+            if code in _NO_KEYS or (rest[0] == "add_keyblock_resource" and code == _NO_FILE):
+                return True
+    return False
 
 
 def _parse(output: bytes) -> Iterator[Key]:
