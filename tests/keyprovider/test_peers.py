@@ -159,8 +159,6 @@ def test_serve(
 def test_serve_with_mutual_tls(
     place: Path, peer: Peer, keys: Path, serve: Callable[..., Service], pki: Path
 ) -> None:
-    if peer.kind != "libraries":
-        pytest.skip("ocicrypt 1.3.0 and older crash when root-ca-file is set")
     service = serve(
         *("--listen", "127.0.0.1:0", "-k", f"{keys}/p256.pem", "-r", f"jwe:{keys}/p256.pub.pem"),
         *("--tls-cert", f"{pki}/server.crt", "--tls-key", f"{pki}/server.key"),

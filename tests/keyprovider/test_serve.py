@@ -106,6 +106,41 @@ def test_a_thousand_at_the_same_time(
     assert protocol.read_answer(answers.pop(), protocol.UNWRAP) == SECRET
 
 
+class Waiting:
+    """An identity that opens nothing before it is allowed to."""
+
+    is_concurrent = True
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def handles(self, scheme: str) -> bool:
+        return True
+
+    def unwrap(self, scheme: str, packet: bytes) -> bytes:
+        self.go.wait(60)
+        return SECRET
+
+    def describe(self) -> str:
+        return "waiting"
+
+
+def test_calls_wait_rather_than_being_turned_away(sockets: Path) -> None:
+    """A thousand are in flight before the first of them is answered."""
+    identity = Waiting()
+    events: list[Event] = []
+    place = address.parse(f"unix:{sockets}/s", "test")
+    question = protocol.unwrap_question("acme", ["x"], envelope.pack({"jwe": [b"x"]}))
+    message = BytesValue(value=question).SerializeToString()
+    with rpc.serving(Provider(shared(Keyring((identity,)))), place, None, events.append) as target:
+        with method(target, "UnWrapKey") as call:
+            running = [call.future(message, timeout=60) for _ in range(1000)]
+            assert not any(one.done() for one in running)
+            identity.go.set()
+            assert all(one.result() for one in running)
+    assert len(events) == 1000
+
+
 def test_bad_messages_do_not_hurt(serve: Serve, sockets: Path, tmp_path: Path, keys: Path) -> None:
     service = serve(
         *("--listen", f"unix:{sockets}/s", "-k", f"{keys}/p256.pem"),
