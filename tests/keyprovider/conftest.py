@@ -83,11 +83,12 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
                 stderr=errors,
                 text=True,
             )
+        service = Service(process, log, "")
+        started.append(service)
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("listening on "), log.read_text()
-        service = Service(process, log, line.removeprefix("listening on ").strip())
-        started.append(service)
+        service.address = line.removeprefix("listening on ").strip()
         return service
 
     yield start

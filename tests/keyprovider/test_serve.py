@@ -407,6 +407,7 @@ def test_loopback(serve: Serve, tmp_path: Path, keys: Path) -> None:
     )
     given = options(tmp_path, service.address)
     assert unwrapped(given, wrapped(given)) == SECRET
+    assert "note: every user of this machine can have keys unwrapped here" in service.log
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:0"])

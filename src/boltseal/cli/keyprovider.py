@@ -152,6 +152,10 @@ def _serve(args: argparse.Namespace, output: Output, kinds: KeyOptions) -> int:
         )
     for note in provider.keyring.notes:
         output.note(note)
+    if address.path is None and args.keys and (tls is None or tls.client_ca is None):
+        output.note(
+            "every user of this machine can have keys unwrapped here; unix:PATH is for one alone"
+        )
     with serving(provider, address, tls, _Log(output).record) as place:
         with suppress(KeyboardInterrupt, TerminatedError):
             output.result(f"listening on {place}")
