@@ -3,21 +3,25 @@
 GnuPG 2.3 and newer writes OCB packets (tag 20) when the keys of all recipients say that they can
 read them, as its own new keys do, and has no option against it. The format's other readers know
 RFC 4880's packets alone. A recipient whose key does not have that feature keeps GnuPG from it; the
-session key for this one is taken out before the message is used, so it makes no difference that
-nobody has the secret half.
+session key for this one is taken out before the message is used.
+
+Nobody has the secret half, and nobody can have had it: the public point is the SHA-256 digest of
+PHRASE followed by a zero octet, with its highest bit cleared, and not a multiple that somebody
+chose. A test computes it again.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
 
-KEY_ID = "3FE0DCC18952C96A"  # of the encryption subkey
+PHRASE = b"Boltseal: nobody has the secret half of this key"
+KEY_ID = "1CB4648BE9C309B3"  # of the encryption subkey
 PUBLIC_KEY = b64decode(
-    b"mDMEZZIAgBYJKwYBBAHaRw8BAQdAipIcR/r4WvzaCZsSbHjgU1YtwGzp9vL8Y4fmQkdOYna0EEJvbHRzZWFsIGJh"
-    b"bGxhc3SIkAQTFggAOBYhBOvH9Iq2/USjvml4c6fTiWJdxiC4BQJlkgCAAhsDBQsJCAcCBhUKCQgLAgQWAgMBAh4B"
-    b"AheAAAoJEKfTiWJdxiC4nTwA/RCeJOTWK7IMKqEsWQ6q4qIbtbVah446QbEFHEjQe2bYAQDngNpQ6Y/Fm6tjPV0x"
-    b"XZUAjp+Uqxw0YeuJt/M9H1Z8Bbg4BGWSAIASCisGAQQBl1UBBQEBB0CR7Pd7RMrmDx/342ajktOqFkkG33qNv+k+"
-    b"CwrhsuJKTwMBCAeIeAQYFggAIBYhBOvH9Iq2/USjvml4c6fTiWJdxiC4BQJlkgCAAhsMAAoJEKfTiWJdxiC4viQA"
-    b"/3HX5E0i3wHHI8+3uyxlCI5p+dAxN5/P3KElZannNY8SAP9mMCs2tHzzd/8ms8TXs37wGqLRHsS6Id4xnz2zFUH9"
-    b"AA=="
+    b"mDMEZZIAgBYJKwYBBAHaRw8BAQdA5mYIyO9oe8VGXCgYKJF3lLiW7xtKt+yei4fKemsyzWe0EEJvbHRzZWFsIGJh"
+    b"bGxhc3SIkAQTFggAOBYhBCft6lEqCa0q2k/k3dcyqLuujTNIBQJlkgCAAhsDBQsJCAcCBhUKCQgLAgQWAgMBAh4B"
+    b"AheAAAoJENcyqLuujTNIojwA/0U0C25SrpN98U8pHsAyeGg6CWGwC4hPZisDcf3tVH02AQCs8xxaEt8fVvRGm70l"
+    b"gPoBz0iWSoTG1oS/l8PSMmvUD7g4BGWSAIASCisGAQQBl1UBBQEBB0D8Tx4hzJbVToLa568IXNGw7psiqG057iih"
+    b"k8H2ak/adQMBCAeIeAQYFggAIBYhBCft6lEqCa0q2k/k3dcyqLuujTNIBQJlkgCAAhsMAAoJENcyqLuujTNIaZQB"
+    b"AJrVl+XsNERqqtxfERNHjKqA+YSVgIEgvVkRnqfMfHtlAP9wpt4xBSZQFK31x9C5glh3W0EovefEWZgz6NDJoPBL"
+    b"Bw=="
 )
