@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-.PHONY: help demo test lint check bench bench-registry bench-startup lock clean
+.PHONY: help demo test fuzz lint check bench bench-registry bench-startup lock clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
@@ -18,6 +18,10 @@ test: ## install what the tests need, then lint, types, layering and every test
 	@$(MAKE) --no-print-directory lint
 	@$(PY) -m pytest -n 2 --dist worksteal --ignore tests/newcomer $(ARGS)
 	@$(PY) -m pytest tests/newcomer
+
+fuzz: ## fuzz every parser for an hour each (SECONDS=3600 TARGETS="jwe pgp"), on all cores
+	@sh tools/bootstrap.sh dev
+	@PYTHONPATH=tests:src $(PY) -m fuzz $(TARGETS) --seconds $(or $(SECONDS),3600) --corpus .fuzz
 
 lint: ## style, types and layering
 	$(PY) -m ruff check $(SOURCES)
@@ -41,5 +45,5 @@ lock: ## pin the newest dependencies again
 	@sh tools/lock.sh
 
 clean: ## remove what the other targets made
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .demo .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

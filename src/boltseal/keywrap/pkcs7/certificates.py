@@ -43,13 +43,20 @@ def load(raw: bytes, label: str) -> list[x509.Certificate]:
         raise KeyFileError(f"{label} holds over {_MAX_CERTIFICATES} certificates")
     try:
         if _MARK in raw:
-            return x509.load_pem_x509_certificates(raw)
+            return _read_whole(x509.load_pem_x509_certificates(raw))
         if raw[:1] == b"\x30":
-            return [x509.load_der_x509_certificate(raw)]
+            return _read_whole([x509.load_der_x509_certificate(raw)])
     except Exception:  # noqa: BLE001  whatever the library raises
         if _MARK in raw:
             raise KeyFileError(f"{label} holds a certificate that cannot be read") from None
     return []
+
+
+def _read_whole(found: list[x509.Certificate]) -> list[x509.Certificate]:
+    """The library reads names and times when they are asked for: what is wrong comes out here."""
+    for one in found:
+        _ = one.subject, one.issuer, one.not_valid_before_utc, one.not_valid_after_utc
+    return found
 
 
 def subject_of(certificate: x509.Certificate) -> Subject:
