@@ -18,6 +18,7 @@ need openssl openssl
 need git git
 need debootstrap debootstrap
 need unshare util-linux
+need go golang-go
 need gpg gnupg
 need softhsm2-util softhsm2
 [ -n "$missing" ] || exit 0

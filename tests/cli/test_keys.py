@@ -167,6 +167,22 @@ def test_a_certificate_alone_opens_nothing(tmp_path: Path, sealed: str, data: Pa
     assert run.code == 0, run.err
 
 
+def test_key_show_of_other_kinds(tmp_path: Path, data: Path) -> None:
+    image, keys = f"oci:{data}/images/all", data / "keys"
+    shown = boltseal("key", "show", keys / "pgp-rsa.sec.gpg", "--image", image, "--json")
+    report = json.loads(shown.out)
+    assert report["opens"] == ["pgp"]
+    assert "5C8576E6B496A768" in report["thumbprint"]
+    assert (report["image"][0]["named"], report["image"][0]["opened"]) == (3, 3)
+    run = boltseal("key", "show", keys / "pgp-curve.pub.gpg")
+    assert run.code == 1
+    assert "holds an OpenPGP public key, not a secret key" in run.err
+    assert boltseal("keygen", tmp_path / "pq.pem", "-a", "xwing").code == 0
+    shown = boltseal("key", "show", tmp_path / "pq.pub.pem")
+    assert f"-r pq:{tmp_path}/pq.pub.pem" in shown.out
+    assert "opens       pq" in boltseal("key", "show", tmp_path / "pq.pem").out
+
+
 def test_keygen_makes_a_certificate(tmp_path: Path) -> None:
     file = tmp_path / "alice.pem"
     run = boltseal("keygen", file, "--certificate", "alice", "--days", "30")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -15,40 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli import command
+from support.gopeer import build
 from support.peers import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-GOPEER = Path(__file__).parent / "gopeer"
-_TAGS = "containers_image_openpgp containers_image_docker_daemon_stub containers_image_storage_stub"
-
 
 @pytest.fixture(scope="session")
 def gopeer() -> str:
-    """The program in ``gopeer/``, built once for each of its versions (half a minute)."""
-    go = require("go")
-    content = b"".join(path.read_bytes() for path in sorted(GOPEER.iterdir()))
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(home, "boltseal-tests")
-    folder.mkdir(parents=True, exist_ok=True)
-    program = folder / f"gopeer-{hashlib.sha256(content).hexdigest()[:16]}"
-    with open(folder / "lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            unfinished = program.with_suffix(".new")
-            done = subprocess.run(
-                [go, "build", "-trimpath", "-tags", _TAGS, "-o", str(unfinished), "."],
-                cwd=GOPEER,
-                env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly"},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=500,
-            )
-            assert done.returncode == 0, done.stderr
-            unfinished.replace(program)
-    return str(program)
+    """The program in ``gopeer/``."""
+    return build()
 
 
 class Service:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.cli import boltseal, spawn
+from support.gopeer import modules
 from support.images import simple_image
 from support.peers import require, run, skopeo
 from support.providers import aes_answer, grpc_provider
@@ -159,6 +160,8 @@ def test_serve(
 def test_serve_with_mutual_tls(
     place: Path, peer: Peer, keys: Path, serve: Callable[..., Service], pki: Path
 ) -> None:
+    if modules() == "debian.mod":
+        pytest.skip("ocicrypt learned grpc-tls in a version that wants a newer Go than is here")
     service = serve(
         *("--listen", "127.0.0.1:0", "-k", f"{keys}/p256.pem", "-r", f"jwe:{keys}/p256.pub.pem"),
         *("--tls-cert", f"{pki}/server.crt", "--tls-key", f"{pki}/server.key"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from boltseal.keywrap.options import KeyOptions
 
 _OPENPGP_ARMOR = b"-----BEGIN PGP "
-_SECRET_KEY_TAG = 5  # RFC 4880 section 4.3
+_OPENPGP_TAGS = (5, 6)  # a secret key, a public key (RFC 4880 section 4.3)
 _PRIVATE = b"PRIVATE KEY-----"
 _YAML = re.compile(rb"^\s*pkcs11\s*:", re.MULTILINE)
 
@@ -97,7 +97,7 @@ def load_bytes(
 
     ``given``: the passphrase was named for this very file, and goes before a PIN in it.
     """
-    if raw.startswith(_OPENPGP_ARMOR) or _openpgp_tag(raw) == _SECRET_KEY_TAG:
+    if raw.startswith(_OPENPGP_ARMOR) or _openpgp_tag(raw) in _OPENPGP_TAGS:
         from boltseal.keywrap.pgp import files
 
         return Loaded(label, files.identity(raw, label, passphrase, options))

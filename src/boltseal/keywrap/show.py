@@ -148,7 +148,24 @@ def _private(identity: Identity, path: str) -> KeyReport:
             opens=("pq",),
             in_packets=frozenset({(names.QUANTUM_SAFE, thumbprint)}),
         )
-    return _identity(path, identity, identity.describe())
+    if identity.handles("pgp"):
+        return _openpgp(identity, path)
+    return _identity(path, identity, "a key in a token")
+
+
+def _openpgp(identity: Identity, path: str) -> KeyReport:
+    from boltseal.keywrap.pgp.files import PgpFileIdentity
+
+    assert isinstance(identity, PgpFileIdentity), "an exported key"
+    found = identity.exported
+    return KeyReport(
+        path,
+        f"OpenPGP, {found.name or 'without a name'}",
+        private=True,
+        thumbprint=", ".join(found.keys),
+        opens=("pgp",),
+        in_packets=frozenset(("pgp", key_id) for key_id in found.keys),
+    )
 
 
 def _identity(text: str, identity: Identity, kind: str) -> KeyReport:

@@ -60,6 +60,11 @@ class PgpFileIdentity:
                 self._close()
                 raise
 
+    @property
+    def exported(self) -> Exported:
+        """What the file has, without any secret."""
+        return self._exported
+
     def describe(self) -> str:
         name = gnupg.printable(self._exported.name)[:120]
         parts = ["OpenPGP", name, list(self._exported.keys)[-1]]
