@@ -160,6 +160,7 @@ def annotations() -> Read:
         assert all(len(f"{one.algorithm}{one.recipient}") < 300 for one in keys)
         assert all(len(problem) < 1000 for problem in problems)
         keyring.check_addition(given, ())
+        _quietly(_taken_out, given)
         caught: BoltsealError | None = None
         try:
             ring.unwrap(given)
@@ -171,6 +172,18 @@ def annotations() -> Read:
 
     _warm(read, seeds.annotations())
     return read
+
+
+def _taken_out(given: dict[str, str]) -> None:
+    """Each packet without its first recipient, which leaves one less."""
+    from boltseal.keywrap import amend, packets
+    from boltseal.spec import annotations as names
+
+    for scheme, value in names.schemes(given).items():
+        for packet in names.split_packets(scheme, value)[:8]:
+            count = packets.count(scheme, packet)
+            rest = amend.without(scheme, packet, {0})
+            assert (packets.count(scheme, rest) if rest is not None else 0) == count - 1
 
 
 def provider_answer() -> Read:
