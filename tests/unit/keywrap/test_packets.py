@@ -17,17 +17,6 @@ def packet(scheme: str, raw: bytes) -> dict[str, str]:
     return {names.KEYS + scheme: base64.b64encode(raw).decode()}
 
 
-def test_openpgp_key_ids() -> None:
-    old = b"\x84\x0c\x03" + bytes(range(8)) + b"\x01xx"
-    new = b"\xc1\x0c\x03" + bytes(range(8)) + b"\x12xx"
-    keys, problems = describe(packet("pgp", old + new + b"\xd2\x01x"))
-    assert not problems
-    assert [(one.algorithm, one.recipient) for one in keys] == [
-        ("RSA", "0001020304050607"),
-        ("ECDH", "0001020304050607"),
-    ]
-
-
 def test_an_unknown_scheme_is_named_and_no_more() -> None:
     keys, problems = describe(packet("provider.acme", b"\x00\xff"))
     assert [one.scheme for one in keys] == ["provider.acme"]
