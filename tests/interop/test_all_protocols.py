@@ -109,3 +109,27 @@ def test_skopeo_opens_it(tmp_path: Path, world: World, data: Path, kind: str) ->
         keys.append(f"{data}/keys/rsa3072.crt.pem")
     options = [part for key in keys for part in ("--decryption-key", key)]
     skopeo("copy", *options, world.image, f"oci:{tmp_path}/out:v1")
+
+
+@pytest.mark.parametrize(
+    ("whom", "gone"),
+    [
+        ("{keys}/rsa2048.pub.pem", {"jwe"}),
+        ("{keys}/ec-prime256v1.pub.pem", {"jwe-ec"}),
+        ("{keys}/rsa3072.crt.pem", {"pkcs7"}),
+        ("pgp:rsa@example.org", {"pgp", "pgp-file"}),
+        ("{keys}/rsa4096.pub.pem", {"pkcs11"}),
+        ("provider:acme", {"provider"}),
+        ("{folder}/provider.pub.pem", {"provider"}),  # found inside of the provider's packet
+    ],
+)
+def test_each_can_be_taken_out_again(
+    tmp_path: Path, world: World, data: Path, whom: str, gone: set[str]
+) -> None:
+    text = whom.format(keys=data / "keys", folder=world.config.parent)
+    left = f"oci:{tmp_path}/left:v1"
+    run = boltseal("recipients", "remove", world.image, left, "-r", text, *world.options)
+    assert run.code == 0, run.err
+    for kind in gone | {"jwe" if "jwe" not in gone else "pkcs7", "jwe-ec"}:
+        run = boltseal("check", left, "-k", world.opens[kind], *world.options)
+        assert (run.code == 0) == (kind not in gone), (kind, run.err)
