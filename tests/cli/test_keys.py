@@ -31,7 +31,10 @@ def sealed(tmp_path: Path, data: Path) -> str:
     return image
 
 
-def test_a_failure_is_a_table(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:
+def test_a_failure_is_a_table(
+    tmp_path: Path, sealed: str, keys: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     arguments = ("decrypt", sealed, f"oci:{tmp_path}/out")
     run = boltseal(*arguments, "-k", keys / "other.pem", "-k", data / "keys/rsa4096.pem")
     assert run.code == 3
@@ -44,12 +47,44 @@ def test_a_failure_is_a_table(tmp_path: Path, sealed: str, keys: Path, data: Pat
         ["linux/amd64 0, 1", "pkcs7"]
     ]
     assert "CN=" in table[2][2]
-    assert table[0][4] == "it is for RSA-OAEP"
+    assert table[0][4] == "it is for another kind of key (RSA-OAEP)"
     assert table[2][4] == "no recipient has an RSA key of 4096 bits"
-    assert lines[-1].startswith("hint:|")
+    assert lines[-1] == f"hint:|see who can open it with: boltseal recipients list {sealed}"
+    # where a table is too wide there are blocks
+    monkeypatch.setenv("COLUMNS", "80")
+    blocks = boltseal(*arguments, "-k", data / "keys/rsa4096.pem").err.splitlines()
+    assert re.fullmatch(r"  .*rsa4096.pem \(RSA 4096, [A-Za-z0-9_-]{12}…\)", blocks[1])
+    assert re.fullmatch(r"    linux/amd64 0, 1, jwe [A-Za-z0-9_-]{12}…: it does .*", blocks[2])
+    assert "pkcs7 serial" in blocks[3]
     as_json = boltseal(*arguments, "-k", keys / "other.pem", "--json")
     attempts = json.loads(as_json.out)["error"]["attempts"]
     assert [one["layer"] for one in attempts] == ["linux/amd64 0", "linux/amd64 1"]
+
+
+@pytest.mark.parametrize("arguments", [["-r", "-" + "a" * 42], ["--recipient", "-" + "b" * 42]])
+def test_a_thumbprint_that_begins_with_a_dash(sealed: str, arguments: list[str]) -> None:
+    run = boltseal("recipients", "remove", sealed, *arguments)
+    assert run.code == 1
+    assert f"{arguments[1]} is not named in the image" in run.err
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA me", "Ed25519 keys sign and cannot decrypt"),
+        (b"ssh-rsa AAAAB3NzaC1yc2E me", "ssh-keygen -e -m PKCS8"),
+        (b"\x30\x82\x09\x00\x02\x01\x03\x30\x82", "openssl pkcs12"),
+        (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n", "then write pgp:WHO"),
+        (b"pkcs11:\n  uri: pkcs11:token=x", "write pkcs11:"),
+    ],
+)
+def test_hints_for_files_of_another_kind(tmp_path: Path, content: bytes, hint: str) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    image = simple_image(tmp_path / "src").reference()
+    run = boltseal("encrypt", image, f"oci:{tmp_path}/o:v1", "-r", f"jwe:{file}")
+    assert run.code == 1
+    assert hint in run.err
 
 
 def test_a_folder_is_a_keyring(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:
@@ -148,14 +183,17 @@ def test_key_show(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:
     assert "holds no private key" in run.err
 
 
-def test_what_a_folder_skipped_is_in_the_table(tmp_path: Path, sealed: str, data: Path) -> None:
+def test_what_a_folder_skipped_is_in_the_table(
+    tmp_path: Path, sealed: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     folder = tmp_path / "ring"
     folder.mkdir()
     shutil.copy(data / "keys/rsa4096.pem", folder / "a.pem")
     shutil.copy(data / "keys/rsa2048.enc-pkcs8.pem", folder / "locked.pem")
     run = boltseal("decrypt", sealed, f"oci:{tmp_path}/out", "-k", folder)
     assert run.code == 3
-    assert re.search(r"ring/locked.pem +skipped: it is encrypted", run.err)
+    assert re.search(r"ring/locked.pem\s+skipped: it is encrypted", run.err)
 
 
 def test_a_certificate_alone_opens_nothing(tmp_path: Path, sealed: str, data: Path) -> None:

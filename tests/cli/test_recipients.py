@@ -116,7 +116,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, sealed: str, keys: Path) -> No
     ("arguments", "code", "message"),
     [
         (["remove"], 2, "nobody to remove"),
-        (["remove", "-r", "{keys}/other.pub.pem"], 1, "is not among those who can open it"),
+        (["remove", "-r", "{keys}/other.pub.pem"], 1, "is not named in the image"),
         (["remove", "-r", "bob"], 2, "names no recipient"),
         (
             ["remove", *[f"-r{{keys}}/{n}.pub.pem" for n in ("p256", "p384", "rsa2048")]],

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal check [options] IMAGE -k KEY …"
 EXAMPLES = """\
 examples:
   boltseal check docker://registry.example/app:v1 -k /etc/keys

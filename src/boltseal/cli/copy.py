@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal copy [options] SRC DST"
 EXAMPLES = """\
 examples:
   boltseal copy oci:app:v1 oci-archive:app.tar:v1

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal decrypt [options] SRC DST -k KEY …"
 EXAMPLES = """\
 examples:
   boltseal decrypt oci:sealed:v1 oci:plain:v1 -k prod.pem

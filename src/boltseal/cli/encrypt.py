@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal encrypt [options] SRC DST -r WHO …"
 EXAMPLES = """\
 examples:
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave the layers readable that this base image has, by diff id, on each platform",
     )
     keys.add_identities(
-        parser, "opens layers which are encrypted already, to add recipients to them"
+        parser, "opens layers that are encrypted already, to add recipients to them"
     )
     options.add_platform(parser)
     options.add_output(parser)
@@ -62,8 +63,10 @@ def _layers(args: argparse.Namespace) -> list[str]:
     """The selection of layers; --top is another word for a range to the end."""
     if args.top is None:
         return list(args.layers)
-    if args.top < 1 or args.layers:
-        raise UsageError("--top takes a number of layers, and no --layer beside it")
+    if args.layers:
+        raise UsageError("--top and --layer choose layers in two ways", hint="keep one of them")
+    if args.top < 1:
+        raise UsageError("--top takes a number of layers, 1 at least")
     return [f"-{args.top}.."]
 
 
@@ -105,4 +108,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if kept := outcome.count("already encrypted"):
         parts.append(f"{layers(kept)} encrypted before")
     show(output, outcome, ", ".join(parts))
+    if outcome.count("already encrypted") and not (done or added):
+        output.warning(
+            "nobody was added: the layers were encrypted before, and keep the recipients they had"
+        )
     return 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from boltseal.image.listing import Listing
     from boltseal.keywrap.show import KeyReport
 
+USAGE = "boltseal key show [options] KEY"
 EXAMPLES = """\
 examples:
   boltseal key show prod.pem
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
         )
         output.line()
         output.line(args.image, style="bold")
-        output.table([["PLATFORM", "ENCRYPTED", "LISTED", "OPENS"], *map(_row, found)])
+        rows = [_row(one, is_named=bool(report.in_packets)) for one in found]
+        output.table([["PLATFORM", "ENCRYPTED", "LISTED", "OPENS"], *rows])
     images = [one.to_json() for one in found] if args.image is not None else None
     output.document(lambda: {**report.to_json(), "image": images})
     return 0 if args.image is None or _is_there(found) else 3
@@ -88,13 +90,13 @@ def _print(report: KeyReport, output: Output) -> None:
         output.line(f"  {name.ljust(width)}  {value}")
 
 
-def _row(one: Listing) -> list[str]:
+def _row(one: Listing, *, is_named: bool) -> list[str]:
     def of(count: int) -> str:
         return f"{count} of {one.encrypted}" if one.encrypted else "-"
 
     listed = of(one.named) + (f" ({one.unnamed} do not tell)" if one.unnamed else "")
     opens = "not tried" if one.opened is None else of(one.opened)
-    return [one.platform, f"{one.encrypted} layers", listed, opens]
+    return [one.platform, f"{one.encrypted} layers", listed if is_named else "not known", opens]
 
 
 def _is_there(found: tuple[Listing, ...]) -> bool:

@@ -13,8 +13,22 @@ if TYPE_CHECKING:
 
     from boltseal.keywrap.options import KeyOptions
 
-_RECIPIENT = "jwe:FILE|pkcs7:CERT|pgp:WHO|pkcs11:FILE|provider:NAME|pq:FILE|KMS-URI"
-_KEY = "FILE[:pass=…|:file=…|:fd=N|:env=…]|DIR|pgp:|pkcs11:…|provider:NAME|KMS-URI"
+_WHO = """\
+jwe:FILE           an RSA or EC public key, or a certificate
+pkcs7:FILE         an X.509 certificate
+pgp:WHO            a key in GnuPG's keyring: address, name, key id or fingerprint
+pkcs11:FILE        a token's key: YAML, or its public key in a file; or pkcs11:URI
+provider:NAME      a key provider
+pq:FILE            an X-Wing public key, which withstands quantum computers
+awskms:///alias/X, gcpkms://…, azurekms://VAULT/KEY, hashivault://KEY
+                   a key in a cloud's key service
+"""
+_KEYS = """\
+FILE               a private key of any kind; DIR: every key below a folder
+FILE:file=PATH     … with its passphrase in a file; :fd=N, :env=NAME, :pass=TEXT
+pgp:               GnuPG's own keys, agents and smart cards; pgp:WHO one of them
+pkcs11:FILE, pkcs11:URI, provider:NAME, awskms:///… and so on, as above
+"""
 
 
 def add_recipients(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -27,8 +41,9 @@ def add_recipients(parser: argparse.ArgumentParser, purpose: str) -> None:
         action="append",
         default=[],
         metavar="WHO",
-        help=f"{purpose}: {_RECIPIENT} (repeatable)",
+        help=f"{purpose} (repeatable)",
     )
+    parser.add_argument_group("WHO is one of", _WHO)
 
 
 def add_identities(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -41,13 +56,14 @@ def add_identities(parser: argparse.ArgumentParser, purpose: str) -> None:
         action="append",
         default=[],
         metavar="KEY",
-        help=f"{purpose}: {_KEY} (repeatable, tried in order)",
+        help=f"a key that {purpose} (repeatable, tried in order)",
     )
+    parser.add_argument_group("KEY is one of", _KEYS)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What several commands need of the kinds of keys, for wrapping and unwrapping."""
-    group = parser.add_argument_group("kinds of keys")
+    group = parser.add_argument_group("GnuPG, tokens and key providers")
     group.add_argument(
         "--keyprovider-config",
         action="append",

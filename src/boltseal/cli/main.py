@@ -115,6 +115,7 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
             module = import_module(f"boltseal.cli.{name.replace('-', '_')}")
             command.epilog = module.EXAMPLES
             module.add_arguments(command)
+            command.usage = getattr(module, "USAGE", None)
             command.set_defaults(run=module.run)
     return parser
 

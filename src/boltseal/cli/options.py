@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from boltseal.cli.output import Output
 
 # Options whose value may begin with a dash, which argparse would take for an option.
-_LAYER_OPTIONS = ("--layer", "--encrypt-layer")
-_DASH_VALUE = re.compile(r"-[0-9][0-9.,-]*")
+_DASHED = {
+    **dict.fromkeys(("--layer", "--encrypt-layer"), re.compile(r"-[0-9][0-9.,-]*")),
+    # a thumbprint; -k is for what key files are called
+    **dict.fromkeys(("-r", "--recipient"), re.compile(r"-[A-Za-z0-9_-]{42}")),
+}
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -88,11 +91,12 @@ def ask_passphrase(name: str, what: str = "passphrase") -> bytes | None:
 
 
 def join_dash_values(arguments: Sequence[str]) -> list[str]:
-    """``--layer -2..`` to ``--layer=-2..``."""
+    """``--layer -2..`` to ``--layer=-2..``, and the same for a thumbprint behind ``-r``."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in _LAYER_OPTIONS and _DASH_VALUE.fullmatch(argument):
-            joined[-1] += f"={argument}"
+        value = _DASHED.get(joined[-1]) if joined else None
+        if value is not None and value.fullmatch(argument):
+            joined[-1] += f"={argument}" if joined[-1].startswith("--") else argument
         else:
             joined.append(argument)
     return joined

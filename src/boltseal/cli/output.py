@@ -90,15 +90,19 @@ class Output:
         if not self.quiet:
             _complain("note: ", "yellow", text)
 
+    def warning(self, text: str) -> None:
+        """Something that changes what the result means, on standard error, even with --quiet."""
+        _complain("warning: ", "yellow", text)
+
     def error(self, error: BoltsealError) -> None:
         """An error in one line, its hint in another; with ``--json`` also as the document."""
         place = ", ".join(error.where)
         text = f"{place}: {error.message}" if place else error.message
         self.failure(text)
         if error.attempts:
-            from boltseal.cli.attempts import rows
+            from boltseal.cli.attempts import lines
 
-            for line in aligned(rows(error.attempts)):
+            for line in lines(error.attempts, error.message):
                 _complain("  ", "", line)
         if error.hint:
             _complain("hint:  ", "dim", error.hint)

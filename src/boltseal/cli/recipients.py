@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from boltseal.image.recipients import ChangeReport
     from boltseal.keywrap.base import WrappedKey
 
+USAGE = "boltseal recipients list|add|remove|set [options] IMAGE [DEST] [-r WHO …] [-k KEY …]"
 EXAMPLES = """\
 examples:
   boltseal recipients list docker://registry.example/app:v1

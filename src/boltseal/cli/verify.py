@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal verify [options] IMAGE -k KEY …"
 EXAMPLES = """\
 examples:
   boltseal verify oci:sealed:v1 -k prod.pem
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
             output.note(f"{one.where}: {one.message}")
         else:
             output.failure(f"{one.where}: {one.message}")
+    if not any(one.state == "verified" for one in report.layers) and report.is_good:
+        output.note("no layer of this image is encrypted")
     for note in report.notes:
         output.note(note)
     output.document(report.to_json)

@@ -75,7 +75,7 @@ def check(
     reference = as_reference(source)
     with located(str(reference)), open_source(reference, registry) as opened:
         node = tree.load(opened, opened.root().descriptor, as_platforms(platforms))
-        look = _Look(ring)
+        look = _Look(ring, str(reference))
         for one in tree.manifests(node):
             look.manifest(one)
         look.refusals.raise_first()
@@ -89,9 +89,9 @@ def check(
 
 
 class _Look:
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, image: str) -> None:
         self._keyring = keyring
-        self.refusals = Refusals()
+        self.refusals = Refusals(image)
         self.layers: list[OpenedLayer] = []
         self.clear = 0
 

@@ -82,7 +82,7 @@ class _Decryption:
     def __init__(self, session: Session, keyring: Keyring, check: bool) -> None:
         self._session = session
         self._keyring = keyring
-        self.refusals = Refusals()
+        self.refusals = Refusals(session.source_name)
         self._check = check
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._by_annotations: dict[object, UnlockedLayer] = {}

@@ -110,7 +110,9 @@ def add(
     """
     who = _recipients(recipients, options)
     ring = as_keyring(identities, options.keys)
-    return _change(source, destination, _Adding(ring, who, options.allow_classical), options)
+    return _change(
+        source, destination, _Adding(ring, who, str(source), options.allow_classical), options
+    )
 
 
 def replace(
@@ -128,7 +130,7 @@ def replace(
     if not options.allow_classical:
         check_mixture(who)
     ring = as_keyring(identities, options.keys)
-    return _change(source, destination, _Replacing(ring, who), options)
+    return _change(source, destination, _Replacing(ring, who, str(source)), options)
 
 
 def remove(
@@ -154,12 +156,12 @@ def remove(
 class _Opening:
     """What takes a key: unlocks layers, and one that occurs again costs nothing."""
 
-    def __init__(self, keyring: Keyring, recipients: Sequence[Recipient]) -> None:
+    def __init__(self, keyring: Keyring, recipients: Sequence[Recipient], image: str) -> None:
         self.notes: Sequence[str] = keyring.notes
         self._keyring = keyring
         self._recipients = recipients
         self._known: dict[object, UnlockedLayer] = {}
-        self._refusals = Refusals()
+        self._refusals = Refusals(image)
 
     def unlock(self, node: ManifestNode, index: int, layer: Descriptor) -> UnlockedLayer | None:
         """The unlocked layer; None for one that stays closed, which is remembered."""
@@ -178,9 +180,9 @@ class _Opening:
 
 class _Adding(_Opening):
     def __init__(
-        self, keyring: Keyring, recipients: Sequence[Recipient], allow_classical: bool
+        self, keyring: Keyring, recipients: Sequence[Recipient], image: str, allow_classical: bool
     ) -> None:
-        super().__init__(keyring, recipients)
+        super().__init__(keyring, recipients, image)
         self._allow_classical = allow_classical
 
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
@@ -229,7 +231,7 @@ class _Removing:
                 f"{self._unnamed} wrapped keys do not tell whose they are: name the private key, "
                 "or use: boltseal recipients set"
             )
-        raise NotFoundError(f"{min(self._missing)} is not among those who can open it", hint=hint)
+        raise NotFoundError(f"{min(self._missing)} is not named in the image", hint=hint)
 
 
 def _recipients(values: Sequence[str | Recipient], options: Options) -> tuple[Recipient, ...]:
@@ -257,7 +259,10 @@ def _change(
         with session.at_source():
             planner.finish()
         if not changes:
-            session.journal.note("no layer of this image is encrypted")
+            raise UsageError(
+                "no layer of this image is encrypted, so it has no recipients",
+                hint="encrypt it for them: boltseal encrypt SRC DST -r WHO",
+            )
         digest = None
         if not options.dry_run and (edits or not session.is_same_name):
             referrers.warn(session)

@@ -16,7 +16,8 @@ _MAX_ATTEMPTS = 1000  # told of one image
 class Refusals:
     """Collects NoMatchingKeyError of several layers, and raises the first with all attempts."""
 
-    def __init__(self) -> None:
+    def __init__(self, image: str) -> None:
+        self._image = image
         self._first: tuple[NoMatchingKeyError, ManifestNode, int] | None = None
         self._attempts: dict[Attempt, None] = {}
 
@@ -34,5 +35,6 @@ class Refusals:
         if self._first is not None:
             error, node, index = self._first
             error.attempts = tuple(self._attempts)
+            error.hint = f"see who can open it with: boltseal recipients list {self._image}"
             with located(node.label), located(f"layer {index}"):
                 raise error

@@ -104,6 +104,11 @@ class Session:
                     yield node, index, layer
 
     @property
+    def source_name(self) -> str:
+        """The source, for messages."""
+        return str(self._from)
+
+    @property
     def target_name(self) -> str:
         """The destination, for messages."""
         return str(self._to)

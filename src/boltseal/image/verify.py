@@ -21,7 +21,7 @@ from boltseal.image.report import Meter
 from boltseal.keywrap import packets
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted, encryptable
-from boltseal.layer.verify import verify_layer
+from boltseal.layer.verify import Verdict, verify_layer
 from boltseal.spec import mediatypes
 from boltseal.transports.parse import open_source
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from boltseal.keywrap.keyring import Keyring
     from boltseal.keywrap.options import KeyOptions
     from boltseal.layer.decrypt import UnlockedLayer
-    from boltseal.layer.verify import Verdict
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
     from boltseal.spec.platform import Platform
@@ -54,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedLayer:
-    """One layer that was read to its end; ``state`` is ``verified``, ``clear`` or ``bad``."""
+    """One layer; ``state`` is ``verified``, ``clear``, ``bad``, ``missing`` or ``elsewhere``."""
 
     platform: str
     layer: int
@@ -115,7 +114,7 @@ def verify(
     with located(str(reference)), open_source(reference, registry) as opened:
         node = tree.load(opened, opened.root().descriptor, as_platforms(platforms))  # 1
         found = list(tree.manifests(node))
-        look = _Look(opened, ring)
+        look = _Look(opened, ring, str(reference))
         for one in found:
             look.plan(one)  # 2, 3
         look.refusals.raise_first()
@@ -138,13 +137,13 @@ def verify(
 class _Look:
     """Collects problems; looks at a layer that occurs again once."""
 
-    def __init__(self, source: ImageSource, keyring: Keyring) -> None:
+    def __init__(self, source: ImageSource, keyring: Keyring, image: str) -> None:
         self._source = source
         self._keyring = keyring
         self._unlocked: dict[tuple[Digest, int], UnlockedLayer] = {}
         self._verdicts: dict[object, Verdict] = {}
         self._found: dict[Problem, None] = {}
-        self.refusals = Refusals()
+        self.refusals = Refusals(image)
         self.layers: list[VerifiedLayer] = []
         self.plain: dict[tuple[Digest, int], Digest] = {}
 
@@ -215,11 +214,13 @@ class _Look:
                     lambda tick: self._verdict(layer, unlocked, diff_id, tick), meter
                 )
             except NotFoundError as error:
-                if not (layer.urls and mediatypes.is_foreign(layer.media_type)):
-                    self.problem(where, error.message)
-                else:
-                    self.problem(where, "it is only behind its URLs", warning=True)
+                elsewhere = bool(layer.urls) and mediatypes.is_foreign(layer.media_type)
+                message = "it is only behind its URLs" if elsewhere else error.message
+                self.problem(where, message, warning=elsewhere)
+                self._tell(node, index, layer, "elsewhere" if elsewhere else "missing")
                 return
+            except IntegrityError as error:  # what can be seen without reading it
+                self._verdicts[same] = Verdict((error.message,))
         else:
             meter.tick(layer.size)
         verdict = self._verdicts[same]
@@ -228,15 +229,10 @@ class _Look:
         if verdict.plain is not None:
             self.plain[node.descriptor.digest, index] = verdict.plain
         state = "verified" if unlocked is not None else "clear"
-        self.layers.append(
-            VerifiedLayer(
-                node.label,
-                index,
-                "bad" if verdict.problems else state,
-                str(layer.digest),
-                layer.size,
-            )
-        )
+        self._tell(node, index, layer, "bad" if verdict.problems else state)
+
+    def _tell(self, node: ManifestNode, index: int, layer: Descriptor, state: str) -> None:
+        self.layers.append(VerifiedLayer(node.label, index, state, str(layer.digest), layer.size))
 
     def _verdict(
         self,

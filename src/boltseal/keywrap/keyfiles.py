@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from boltseal.errors import KeyFileError
 from boltseal.jose import jwk
+from boltseal.keywrap import advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,8 @@ def load_public(raw: bytes, label: str) -> Key:
         key = _public_key(raw, name)
     if key is None:
         raise KeyFileError(
-            f"{label} holds no public key", hint=f"give an RSA or EC key as {_PUBLIC_FORMS}"
+            f"{label} holds no RSA or EC public key",
+            hint=advice.for_recipient(raw, label) or f"give an RSA or EC key as {_PUBLIC_FORMS}",
         )
     found = key
     return _labelled(label, lambda: jwk.from_pyca(found))
@@ -90,7 +92,7 @@ def _with_passphrase(
     if secret is None:
         raise KeyFileError(
             f"{label} is encrypted",
-            hint="add its passphrase: FILE:file=PATH, FILE:fd=N or FILE:pass=TEXT",
+            hint="add its passphrase: FILE:file=PATH, FILE:fd=N or FILE:env=NAME",
         )
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -102,7 +104,11 @@ def _with_passphrase(
             hint="an X-Wing key has to be in a file without a passphrase",
         ) from None
     except Exception:  # noqa: BLE001  whatever the library raises
-        raise KeyFileError(f"{label} does not open with the passphrase given") from None
+        raise KeyFileError(
+            f"{label} does not open with the passphrase given",
+            hint="what stands behind FILE: is taken for the passphrase itself, unless it is "
+            "file=PATH, fd=N, env=NAME or pass=TEXT",
+        ) from None
 
 
 def _public_key(raw: bytes, name: str | None) -> PyCaKey | None:
@@ -127,14 +133,9 @@ def _certificate_key(raw: bytes, name: str | None) -> PyCaKey | None:
 
 def _refuse_openssh(raw: bytes, label: str) -> None:
     if raw.startswith(_OPENSSH):
-        raise KeyFileError(
-            f"{label} is an OpenSSH public key", hint="convert it: ssh-keygen -e -m PKCS8 -f KEY"
-        )
+        raise KeyFileError(f"{label} is an OpenSSH public key", hint=advice.openssh(raw))
     if b"-----BEGIN OPENSSH PRIVATE KEY-----" in raw:
-        raise KeyFileError(
-            f"{label} is an OpenSSH private key",
-            hint="convert a copy of it: ssh-keygen -p -m PEM -f COPY",
-        )
+        raise KeyFileError(f"{label} is an OpenSSH private key", hint=advice.openssh(raw))
 
 
 def _pem_name(raw: bytes) -> str | None:
@@ -152,5 +153,6 @@ def _labelled(label: str, make: Callable[[], Key]) -> Key:
 def _no_private(label: str) -> KeyFileError:
     return KeyFileError(
         f"{label} holds no private key that can be read",
-        hint="give an RSA or EC key as PEM, DER or JWK",
+        hint="give a private key as PEM, DER or JWK, an exported OpenPGP key, or the YAML of a "
+        "token's key",
     )

@@ -39,7 +39,10 @@ _IDENTITIES = {
     "provider": "keyprovider.keys",
     **dict.fromkeys(KEY_SERVICES, "kms.keys"),
 }
-RECIPIENT_KINDS = "jwe:FILE, pkcs7:CERT, pgp:WHO, pkcs11:FILE, pq:FILE or provider:NAME"
+RECIPIENT_KINDS = (
+    "jwe:FILE, pkcs7:CERT, pgp:WHO, pkcs11:FILE, pq:FILE, provider:NAME, awskms:///…, gcpkms://…, "
+    "azurekms://… or hashivault://KEY"
+)
 
 
 def parse_recipient(text: str, options: KeyOptions | None = None) -> Recipient:
@@ -49,11 +52,12 @@ def parse_recipient(text: str, options: KeyOptions | None = None) -> Recipient:
 
     Raises UsageError, KeyFileError, NotFoundError, KeyServiceError or MissingExtraError.
     """
-    scheme, colon, rest = text.partition(":")
+    scheme, _, rest = text.partition(":")
     home = _RECIPIENTS.get(scheme)
-    if home is None or not colon:
+    if home is None:
         raise UsageError(
-            f"recipient {shown(text)!r} names no protocol", hint=f"write {RECIPIENT_KINDS}"
+            f"recipient {shown(text)!r} names no protocol",
+            hint=_advice(text) or f"write {RECIPIENT_KINDS}",
         )
     if not rest:
         raise UsageError(f"recipient {text!r} names nobody", hint=f"write {RECIPIENT_KINDS}")
@@ -104,6 +108,15 @@ def parse_keyring(
         else:
             raise UsageError(f"{value!r} is not an identity", hint="give a private key's file")
     return found.keyring()
+
+
+def _advice(path: str) -> str | None:
+    """How to name a file that was named without a protocol."""
+    if not os.path.isfile(path):
+        return f"write awskms:///{path}" if path.startswith("arn:aws") else None
+    from boltseal.keywrap import advice, identity_files
+
+    return advice.for_recipient(identity_files.read_key_file(path), path)
 
 
 def special_identity(text: str, options: KeyOptions) -> Identity | None:

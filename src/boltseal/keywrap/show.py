@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,17 @@ def show(text: str, options: KeyOptions | None = None) -> KeyReport:
     Raises KeyFileError for what is no key, and what reading raises.
     """
     options = options or KeyOptions()
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in ("jwe", "pkcs7", "pq") and not os.path.exists(scheme):
+        text = rest  # a recipient, as it is named elsewhere
     from boltseal.keywrap.parse import special_identity
 
     special = special_identity(text, options)
     if special is not None:
         return _identity(text, special, "a key that is not in a file")
     path, how = identity_files.split(text)
+    if os.path.isdir(path):
+        raise KeyFileError(f"{path} is a folder of keys", hint="name one key of it")
     raw = identity_files.read_key_file(path)
 
     def passphrase() -> bytes | None:

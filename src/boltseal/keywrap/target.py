@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from boltseal.errors import BoltsealError, KeyFileError, UsageError
+from boltseal.errors import BoltsealError, KeyFileError, NotFoundError, UsageError
 from boltseal.keywrap import amend, identity_files, packets
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.options import KeyOptions
@@ -97,6 +97,12 @@ def _name(text: str) -> tuple[str, str]:
         return "pgp", bare[-16:]
     if len(text) == 43 or text.startswith("serial "):
         return "", text
+    kind, colon, path = text.partition(":")
+    if colon and kind in _OF_FILES:
+        raise NotFoundError(
+            f"there is no file {shown(path)}",
+            hint="without it, give the name that `boltseal recipients list` shows",
+        )
     raise UsageError(
         f"{shown(text)!r} names no recipient",
         hint="give a name as inspect shows it, a key file, pgp:WHO or provider:NAME",

@@ -160,7 +160,7 @@ def test_a_public_key_is_no_certificate(tmp_path: Path, keys: Path) -> None:
     error = refused(keys / "rsa2048.pub.pem")
     assert "holds no certificate" in error.message
     assert error.hint is not None
-    assert "jwe:FILE" in error.hint
+    assert error.hint == f"it is a public key: write jwe:{keys}/rsa2048.pub.pem"
 
 
 def test_names_from_outside_are_shown_on_one_line(tmp_path: Path) -> None:

@@ -93,9 +93,8 @@ def find(name: str, options: KeyOptions) -> Provider:
     raise UsageError(
         f"there is no key provider called {name!r}; configured are: "
         f"{', '.join(sorted(known)[:20]) or 'none'}",
-        hint=f"looked in {', '.join(looked)}"
-        if looked
-        else "name a configuration with --keyprovider-config or OCICRYPT_KEYPROVIDER_CONFIG",
+        hint="name a configuration with --keyprovider-config or OCICRYPT_KEYPROVIDER_CONFIG"
+        + (f" (looked in {', '.join(looked)})" if looked else ""),
     )
 
 

@@ -123,6 +123,8 @@ def parse(text: str) -> KeyUri:
     found = read(text)
     if found is None:
         shown = ascii(text[:200])
+        if service == AWS and not text.startswith("awskms:///"):
+            form = f"an address needs three slashes: awskms:///…; the forms are {form}"
         raise UsageError(f"{shown} does not name a key of a key service", hint=f"write {form}")
     return found
 

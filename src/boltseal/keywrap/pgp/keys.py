@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -103,9 +104,7 @@ def recipient(who: str, options: KeyOptions) -> PgpRecipient:
     if not found:
         raise KeyFileError(
             f"GnuPG has no key for {_shown(who)}",
-            hint=f"similar ones are: {_listed(similar)}"
-            if similar
-            else "import it first: gpg --import FILE",
+            hint=f"similar ones are: {_listed(similar)}" if similar else _how_to_get(who),
         )
     problems: list[str] = []
     usable: list[tuple[Key, Part]] = []
@@ -205,6 +204,12 @@ def identity(rest: str, options: KeyOptions) -> PgpIdentity:
     if who is not None:
         label = f"pgp:{_shown(rest)} (OpenPGP, {keys[0].name}, {keys[0].primary.fingerprint})"
     return PgpIdentity(label, {part.key_id: part.algorithm for part in parts}, program)
+
+
+def _how_to_get(who: str) -> str:
+    if os.path.isfile(who):
+        return f"this is a file: gpg --import {_shown(who)}, then name the key by its address"
+    return "import it first: gpg --import FILE"
 
 
 def _listed(keys: Sequence[Key]) -> str:

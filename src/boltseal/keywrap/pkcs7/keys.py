@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from boltseal._io import strictjson
 from boltseal.errors import IntegrityError, KeyFileError
+from boltseal.keywrap import advice
 from boltseal.keywrap.base import NotMyKeyError, WrappedKey
 from boltseal.keywrap.identity_files import read_key_file
 from boltseal.keywrap.pkcs7 import certificates
@@ -83,7 +84,7 @@ def recipient(label: str, options: KeyOptions) -> Pkcs7Recipient:
     if not chain:
         raise KeyFileError(
             f"{label} holds no certificate",
-            hint="pkcs7: takes a certificate; for a public key write jwe:FILE",
+            hint=advice.for_recipient(raw, label) or "give an X.509 certificate, as PEM or DER",
         )
     key = certificates.rsa_key(chain[0], label, options)
     certificates.check(chain, label, options)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from boltseal._io import b64, strictjson
 from boltseal.errors import KeyFileError, MalformedError
-from boltseal.keywrap import envelope
+from boltseal.keywrap import advice, envelope
 from boltseal.keywrap.base import NotMyKeyError, WrappedKey
 from boltseal.keywrap.identity_files import read_key_file
 from boltseal.keywrap.pq import hybrid
@@ -99,7 +99,7 @@ def recipient(path: str, options: KeyOptions) -> HybridRecipient:
             f"{path} holds a private key, and recipients are public keys"
             if private
             else f"{path} holds no X-Wing public key",
-            hint="make a key pair with: boltseal keygen -a xwing FILE",
+            hint=advice.for_recipient(raw, path) or "make one with: boltseal keygen -a xwing FILE",
         )
     return HybridRecipient(key, options.with_kid)
 
