@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from boltseal.cli import argv
 from support.cli import boltseal, command
 from support.images import simple_image
 
@@ -127,9 +128,14 @@ def test_a_wrong_passphrase_is_not_shown(tmp_path: Path, sealed: str, data: Path
         ["-k", "KEY:pass=" + SECRET],
         ["-k", "KEY:" + SECRET],
         ["-kKEY:" + SECRET],
+        ["-qkKEY:" + SECRET],
+        ["-qk", "KEY:" + SECRET],
         ["--key=KEY:pass=" + SECRET],
         ["-k", "KEY", "--creds", "alice:" + SECRET],
         ["-k", "KEY", "-k", f"pkcs11:token=none?pin-value={SECRET}&module-path=/none"],
+        # where it does not belong, it is still a secret
+        ["-k", "KEY", "--authfile", "x:pass=" + SECRET],
+        ["-k", "KEY", f"--authfile=pkcs11:token=none?pin-value={SECRET}"],
     ],
 )
 def test_secrets_do_not_stay_in_the_process_list(
@@ -141,20 +147,81 @@ def test_secrets_do_not_stay_in_the_process_list(
     reading, writing = os.pipe()
     process = subprocess.Popen(words, stdin=reading, stderr=subprocess.PIPE)
     try:
-        listing = Path(f"/proc/{process.pid}/cmdline")
-        # the interpreter has to come up first; it then waits for the archive
-        for _ in range(600):
-            shown = listing.read_bytes()
-            if b"decrypt" in shown and SECRET.encode() not in shown:
-                break
-            time.sleep(0.05)
-        assert b"decrypt" in shown
-        assert SECRET.encode() not in shown
+        shown = listing_without_secret(process.pid, "decrypt")
         assert key.encode() in shown
     finally:
         os.close(writing)
         os.close(reading)
         process.communicate(timeout=60)
+
+
+def listing_without_secret(process: int, command: str) -> bytes:
+    """What the process list has, as soon as the secret is not in it any more."""
+    listing = Path(f"/proc/{process}/cmdline")
+    # the interpreter has to come up first; it then waits for what it is to read
+    for _ in range(600):
+        shown = listing.read_bytes()
+        if command.encode() in shown and SECRET.encode() not in shown:
+            break
+        time.sleep(0.05)
+    assert command.encode() in shown
+    assert SECRET.encode() not in shown
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stays"),
+    [
+        (["key", "show", "FIFO:pass=" + SECRET], "FIFO:pass=x"),
+        (["key", "show", "--json", "FIFO:" + SECRET], "FIFO:x"),
+        (["key", "show", "--image", "oci:app:v1", "FIFO:" + SECRET], "oci:app:v1"),
+        (["key", "show", "FIFO:file=" + "x" * 9], "FIFO:file=" + "x" * 9),
+        (["recipients", "add", "oci:app:v1", "-k", "FIFO", "-r", "K:pass=" + SECRET], "K:pass=x"),
+        (["recipients", "add", "oci:app:v1", "-k", "FIFO", "-rK:" + SECRET], "-rK:x"),
+        (
+            ["recipients", "add", "oci:app:v1", "-k", "FIFO", f"--encryption-key=K:{SECRET}"],
+            "--encryption-key=K:x",
+        ),
+        (
+            ["keyprovider", "serve", "--listen", "unix:/x", "-k", "FIFO", "-r", "t=K:" + SECRET],
+            "t=K:x",
+        ),
+        (
+            [
+                *("keyprovider", "serve", "--listen", "unix:/x", "-k", "FIFO", "-r"),
+                f"team=pkcs11:token=t;object=a:b?pin-value={SECRET}&module-path=/none",
+            ],
+            "team=pkcs11:token=t;object=a:b?pin-value=x",
+        ),
+        (
+            ["encrypt", "oci:in:v1", "oci:x", f"-rpkcs7:b:{SECRET}", "-r", "jwe:/a/b.pem"],
+            "x\0-r\0jwe:/a/b.pem",
+        ),
+    ],
+)
+def test_whom_secrets_are_given_to_does_not_matter(arguments: list[str], stays: str) -> None:
+    """The words as the process list has them, with what is to be overwritten."""
+    words = ["python", "-m", "boltseal", *(one.replace("FIFO", "/k/prod.pem") for one in arguments)]
+    raw = bytearray(b"\0".join(map(os.fsencode, words)) + b"\0")
+    for at, length in argv.secrets_in(bytes(raw)):
+        raw[at : at + length] = b"x" * length
+    assert SECRET.encode() not in raw
+    assert stays.replace("FIFO", "/k/prod.pem").encode() in raw
+
+
+def test_key_show_hides_its_positional(tmp_path: Path) -> None:
+    """The process itself, which waits for somebody to write the key."""
+    os.mkfifo(tmp_path / "key")
+    reading, writing = os.pipe()
+    words = command("key", "show", f"{tmp_path}/key:{SECRET}")
+    process = subprocess.Popen(words, stdin=reading, stderr=subprocess.PIPE)
+    try:
+        assert f"{tmp_path}/key".encode() in listing_without_secret(process.pid, "show")
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+        os.close(writing)
+        os.close(reading)
 
 
 def test_key_show(tmp_path: Path, sealed: str, keys: Path, data: Path) -> None:

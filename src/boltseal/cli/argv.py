@@ -2,7 +2,8 @@
 
 ``FILE:pass=…`` and ``--creds USER:PASSWORD`` are there for scripts of other tools, which have them.
 Between the start and this there is a moment in which they can be seen, so a file, a descriptor or
-the environment stays the better place.
+the environment stays the better place. Where it is not clear whether something is a secret, it is
+taken for one: all that is lost is a word that ``ps`` could have shown.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _KEYS = (b"-k", b"--key", b"--decryption-key")
+_RECIPIENTS = (b"-r", b"--recipient", b"--encryption-key")
 _CREDENTIALS = (b"--creds", b"--src-creds", b"--dest-creds")
+_NO_KEYS = (*_CREDENTIALS, b"--image")  # options of key show whose values may have a colon
 _PASSPHRASE = (b"--passphrase",)
+_GLUED = re.compile(rb"-q*([kr])(?=.)", re.DOTALL)  # -kKEY, and -qkKEY
 # Ways to name a passphrase that hold none, and keys that are not files.
 _HARMLESS = (b"file=", b"fd=", b"env=")
-_NOT_FILES = re.compile(rb"(?:provider|pgp|pkcs11|awskms|gcpkms|azurekms|hashivault):")
-_NAMED = b":pass="
-_PIN = re.compile(rb"pin-value=([^&;]+)")
+_NOT_FILES = re.compile(rb"(?:provider|pgp|awskms|gcpkms|azurekms|hashivault):")
+_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}=")  # of a recipient of a key provider
+_FILES = re.compile(rb"(?:jwe|pkcs7|pkcs11|pq):")  # what goes before a file
+_URI = re.compile(rb"[a-z-]+=|\?")  # behind pkcs11:
+# These are secrets wherever they are.
+_ANYWHERE = re.compile(rb":pass=(.+)|pin-value=([^&]+)", re.DOTALL)
 _MAX_ARGUMENTS = 4 << 20  # bytes
 
 
 def hide_secrets(arguments: Sequence[str]) -> None:
     """Overwrite the secrets among the arguments of this process, where the system allows it."""
-    if not any(":" in one or "pass=" in one for one in arguments):
+    if not any(":" in one or "pass=" in one or "pin-value=" in one for one in arguments):
         return
     try:
         with open("/proc/self/stat", "rb") as stat:
@@ -37,50 +44,72 @@ def hide_secrets(arguments: Sequence[str]) -> None:
         with open("/proc/self/mem", "r+b", buffering=0) as memory:
             memory.seek(start)
             raw = memory.read(end - start)
-            for at, length in _secrets(raw):
+            for at, length in secrets_in(raw):
                 memory.seek(start + at)
                 memory.write(b"x" * length)
     except (OSError, ValueError, IndexError):
         return  # not Linux, or /proc is not there: nothing more can be done
 
 
-def _secrets(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Where in the arguments, which zeros end, a secret is, and how long it is."""
+def secrets_in(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Where in the arguments, which zeros end, secrets are, and how long they are."""
     position = 0
     option = b""
-    for word in raw.split(b"\0"):
-        name, equals, value = word.partition(b"=")
+    words = raw.split(b"\0")
+    shows_key = _key_show(words)
+    for number, word in enumerate(words):
+        for found in _ANYWHERE.finditer(word):
+            at, behind = found.span(found.lastindex or 0)
+            yield position + at, behind - at
+        name, equals, _ = word.partition(b"=")
+        glued = _GLUED.match(word)
         if word.startswith(b"--") and equals:
-            found = _secret(name, value)
-            offset = len(name) + 1
-        elif word.startswith(b"-k") and len(word) > 2:
-            found, offset = _secret(b"-k", word[2:]), 2
+            at = len(name) + 1
+        elif glued:
+            name, at = b"-" + glued[1], glued.end()
         else:
-            found, offset = _secret(option, word), 0
-        if found is not None:
-            yield position + offset + found[0], found[1]
-        option = word
+            name, at = option, 0
+        if number > shows_key and not word.startswith(b"-") and name not in _NO_KEYS:
+            name = b"--key"  # key show FILE:TEXT
+        begin = _secret(name, word[at:])
+        if begin is not None:
+            yield position + at + begin, len(word) - at - begin
+        bundle = re.fullmatch(rb"-q+([kr])", word)  # -qk KEY
+        option = b"-" + bundle[1] if bundle else word
         position += len(word) + 1
 
 
-def _secret(option: bytes, value: bytes) -> tuple[int, int] | None:
-    """Offset and length of the secret in an option's value."""
+def _key_show(words: Sequence[bytes]) -> int:
+    """Behind which word the positional argument of ``key show`` comes; the end if it does not."""
+    for number, word in enumerate(words):
+        if word == b"show" and b"key" in words[:number]:
+            return number
+    return len(words)
+
+
+def _secret(option: bytes, value: bytes) -> int | None:
+    """Where in an option's value the secret begins, which ends with it."""
     if option in _CREDENTIALS:
-        at = value.find(b":") + 1
-        return (at, len(value) - at) if at else None
+        return value.find(b":") + 1 or None
     if option in _PASSPHRASE:
-        return (5, len(value) - 5) if value.startswith(b"pass=") else None
-    return _in_key(value) if option in _KEYS else None
+        return len(b"pass=") if value.startswith(b"pass=") else None
+    if option in _KEYS:
+        return _in_key(value, 0)
+    if option in _RECIPIENTS:
+        named = _NAME.match(value)
+        return _in_key(value, named.end() if named else 0)
+    return None
 
 
-def _in_key(value: bytes) -> tuple[int, int] | None:
-    pin = _PIN.search(value)
-    if pin is not None:
-        return pin.start(1), len(pin.group(1))
-    named = value.find(_NAMED)
-    if named >= 0:
-        return named + len(_NAMED), len(value) - named - len(_NAMED)
-    at = value.find(b":") + 1
-    if not at or _NOT_FILES.match(value) or value[at:].startswith(_HARMLESS):
+def _in_key(value: bytes, begin: int) -> int | None:
+    """The same for what a key or a recipient is called, which begins at ``begin``."""
+    if _NOT_FILES.match(value, begin):
         return None
-    return at, len(value) - at
+    kind = _FILES.match(value, begin)
+    begin = kind.end() if kind else begin
+    if kind and kind[0] == b"pkcs11:" and _URI.match(value, begin):
+        return None
+    at = value.find(b":", begin) + 1
+    if not at or value.startswith((*_HARMLESS, b"pass="), at):  # the latter is hidden anywhere
+        return None
+    return at
