@@ -151,14 +151,33 @@ def create_temporary(name: str, dir_fd: int) -> int:
 
 def create_temporary_directory(name: str, dir_fd: int) -> int:
     """Like :func:`create_temporary`, for a folder that only its owner can enter."""
-    os.mkdir(name, 0o700, dir_fd=dir_fd)
-    fd = open_directory(name, dir_fd=dir_fd)
-    info = os.fstat(fd)
-    if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+    while True:
+        os.mkdir(name, 0o700, dir_fd=dir_fd)
+        try:
+            fd = open_directory(name, dir_fd=dir_fd)
+        except FileNotFoundError:  # another process swept it before it was locked
+            continue
+        info = os.fstat(fd)
+        if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+            os.close(fd)
+            raise StorageError("somebody else replaced the temporary folder while it was made")
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if is_named(name, fd, dir_fd):  # else it was swept while we waited
+            return fd
         os.close(fd)
-        raise StorageError("somebody else replaced the temporary folder while it was made")
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return fd
+
+
+def is_named(name: str, fd: int, dir_fd: int) -> bool:
+    """Whether a name in a folder still is the name of what is open.
+
+    Who sweeps has to ask after locking: another one may have swept it before, and its owner may
+    have made it again.
+    """
+    try:
+        found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(fd))
 
 
 def sweep_temporaries(prefix: str, dir_fd: int) -> None:
@@ -170,7 +189,8 @@ def sweep_temporaries(prefix: str, dir_fd: int) -> None:
             fd = os.open(name, _NO_LINK | os.O_NONBLOCK, dir_fd=dir_fd)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(name, fd, dir_fd)
+                if is_named(name, fd, dir_fd):
+                    remove(name, fd, dir_fd)
             finally:
                 os.close(fd)
 

@@ -14,7 +14,13 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from boltseal._io.files import create_temporary_directory, open_directory, temporary_name, try_lock
+from boltseal._io.files import (
+    create_temporary_directory,
+    is_named,
+    open_directory,
+    temporary_name,
+    try_lock,
+)
 from boltseal.errors import StorageError
 
 if TYPE_CHECKING:
@@ -108,7 +114,8 @@ def _sweep(base: str, folder: int, program: str) -> None:
             with suppress(OSError):
                 fd = open_directory(name, dir_fd=folder)
                 try:
-                    if os.fstat(fd).st_uid == os.geteuid() and try_lock(fd):
+                    mine = os.fstat(fd).st_uid == os.geteuid()
+                    if mine and try_lock(fd) and is_named(name, fd, folder):
                         _clear(os.path.join(base, name), program)
                 finally:
                     os.close(fd)
