@@ -108,8 +108,4 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if kept := outcome.count("already encrypted"):
         parts.append(f"{layers(kept)} encrypted before")
     show(output, outcome, ", ".join(parts))
-    if outcome.count("already encrypted") and not (done or added):
-        output.warning(
-            "nobody was added: the layers were encrypted before, and keep the recipients they had"
-        )
     return 0

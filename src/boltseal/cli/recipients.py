@@ -154,6 +154,8 @@ def _show(report: ChangeReport, output: Output, *, is_dry: bool) -> None:
         output.table(rows)
     for note in report.notes:
         output.note(note)
+    for warning in report.warnings:
+        output.warning(warning)
 
 
 def _named(key: WrappedKey, *between: str) -> Sequence[str]:

@@ -25,6 +25,8 @@ def show(output: Output, outcome: Outcome, headline: str) -> None:
         output.table(rows)
     for note in outcome.notes:
         output.note(note)
+    for warning in outcome.warnings:
+        output.warning(warning)
     output.document(outcome.to_json)
 
 

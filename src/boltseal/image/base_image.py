@@ -3,63 +3,98 @@
 A diff id is the digest of the uncompressed layer, so it is the same however the layer was
 compressed since. What is in the base is public already: hiding it would hide nothing, and would
 cost the sharing.
+
+A base that only claims to have a layer would make a secret one readable: its config is not
+believed, but its layer read. A base that is pinned by its digest was chosen with what it says.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.errors import NotFoundError, located
+from boltseal.errors import IntegrityError, NotFoundError, located
 from boltseal.image import tree
 from boltseal.image.arguments import as_reference
+from boltseal.layer.verify import verify_layer
 from boltseal.spec.mediatypes import is_encrypted
 from boltseal.transports.parse import open_source
 
 if TYPE_CHECKING:
     from boltseal.image.tree import ManifestNode, Node
+    from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
+    from boltseal.transports.base import ImageSource
     from boltseal.transports.registry.options import RegistryOptions
 
 
 class BaseImage:
-    """The readable layers of all platforms of a base image. Its layers are not read."""
+    """The layers of an image that a base image really has, in the clear."""
 
-    def __init__(self, base: str | Reference, registry: RegistryOptions | None) -> None:
-        self._name = as_reference(base)
-        with located(str(self._name)), open_source(self._name, registry) as source:
-            found = list(tree.manifests(tree.load(source, source.root().descriptor)))
-        self._platforms = [
-            one.platform for one in found if one.platform is not None and not one.is_attestation
-        ]
-        self._diff_ids = frozenset(
-            diff_id
-            for one in found
-            if one.config is not None and not one.is_attestation
-            for diff_id, layer in zip(one.config.diff_ids, one.manifest.layers, strict=True)
-            if not is_encrypted(layer.media_type)  # such a base layer is not public
-        )
-
-    def check(self, node: Node) -> None:
-        """Raises NotFoundError when the base lacks a platform of the image."""
-        for one in tree.manifests(node):
-            platform = one.platform
-            if platform is None or one.is_attestation or not platform.is_known:
-                continue
-            if not self._has(platform):
-                raise NotFoundError(
-                    f"the base image {self._name} has no {platform}",
-                    hint="take the base that the image was built from, or keep some platforms "
-                    "with --platform",
-                )
-
-    def _has(self, platform: Platform) -> bool:
-        return any(one.matches(platform) for one in self._platforms)
+    def __init__(
+        self, base: str | Reference, image: Node, registry: RegistryOptions | None
+    ) -> None:
+        """Read the base. Raises NotFoundError when it lacks a platform of the image, and
+        IntegrityError when a layer of it is not what its config says.
+        """
+        name = as_reference(base)
+        with located(str(name)), open_source(name, registry) as source:
+            found = [
+                one
+                for one in tree.manifests(tree.load(source, source.root().descriptor))
+                if one.config is not None and not one.is_attestation
+            ]
+            _check_platforms(image, [one.platform for one in found if one.platform is not None])
+            shared = _clear_layers(found)
+            wanted = {diff_id for one in tree.manifests(image) for diff_id in _diff_ids(one)}
+            self._diff_ids = frozenset(wanted & shared.keys())
+            if name.digest is None:
+                for diff_id in self._diff_ids:
+                    _check_layer(source, shared[diff_id], diff_id)
 
     def layers(self, node: ManifestNode) -> frozenset[int]:
         """The layers of one manifest that the base has."""
-        diff_ids: tuple[Digest, ...] = () if node.config is None else node.config.diff_ids
         return frozenset(
-            index for index, diff_id in enumerate(diff_ids) if diff_id in self._diff_ids
+            index for index, diff_id in enumerate(_diff_ids(node)) if diff_id in self._diff_ids
+        )
+
+
+def _diff_ids(node: ManifestNode) -> tuple[Digest, ...]:
+    return () if node.config is None or node.is_attestation else node.config.diff_ids
+
+
+def _clear_layers(nodes: list[ManifestNode]) -> dict[Digest, Descriptor]:
+    """A layer that is encrypted in the base is not public."""
+    return {
+        diff_id: layer
+        for one in nodes
+        for diff_id, layer in zip(_diff_ids(one), one.manifest.layers, strict=True)
+        if not is_encrypted(layer.media_type)
+    }
+
+
+def _check_platforms(image: Node, have: list[Platform]) -> None:
+    for one in tree.manifests(image):
+        platform = one.platform
+        if platform is None or one.is_attestation or not platform.is_known:
+            continue
+        if not any(other.matches(platform) for other in have):
+            raise NotFoundError(
+                f"the base image has no {platform}",
+                hint="take the base that the image was built from, or keep some platforms with "
+                "--platform",
+            )
+
+
+def _check_layer(source: ImageSource, layer: Descriptor, diff_id: Digest) -> None:
+    reader = source.open(layer)
+    try:
+        verdict = verify_layer(layer, None, reader, diff_id=diff_id)
+    finally:
+        reader.close()
+    if verdict.problems:
+        raise IntegrityError(
+            f"the base image's layer {layer.digest.short} is not what its config says, so a layer "
+            f"of the same diff id is not left readable: {verdict.problems[0]}"
         )

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from boltseal.errors import NoMatchingKeyError, located
+from boltseal.errors import located
 from boltseal.image import tree
 from boltseal.image.arguments import as_keyring, as_platforms, as_reference
-from boltseal.image.refusals import Refusals
-from boltseal.layer.decrypt import unlock_layer
+from boltseal.image.unlock import Unlocker
+from boltseal.layer.encrypt import check_clear
 from boltseal.spec.mediatypes import is_encrypted
 from boltseal.transports.parse import open_source
 
@@ -55,6 +55,14 @@ class CheckReport:
         return asdict(self)
 
 
+def opaque_note(node: tree.OpaqueNode) -> str:
+    """What to tell about something that was not looked into."""
+    return (
+        f"{node.descriptor.digest.short} ({node.descriptor.media_type}) is no image and was not "
+        "looked into"
+    )
+
+
 def check(
     source: str | Reference,
     identities: Identities,
@@ -78,35 +86,32 @@ def check(
         look = _Look(ring, str(reference))
         for one in tree.manifests(node):
             look.manifest(one)
-        look.refusals.raise_first()
+        look.keys.raise_first()
         return CheckReport(
             str(reference),
             str(node.descriptor.digest),
             tuple(look.layers),
             look.clear,
-            ring.notes,
+            (*ring.notes, *(opaque_note(one) for one in tree.opaque(node))),
         )
 
 
 class _Look:
     def __init__(self, keyring: Keyring, image: str) -> None:
-        self._keyring = keyring
-        self.refusals = Refusals(image)
+        self.keys = Unlocker(keyring, image)
         self.layers: list[OpenedLayer] = []
         self.clear = 0
 
     def manifest(self, node: ManifestNode) -> None:
         for index, layer in enumerate(node.manifest.layers):
-            if not is_encrypted(layer.media_type):
-                self.clear += 1
-                continue
             with located(node.label), located(f"layer {index}"):
                 self._layer(node, index, layer)
 
     def _layer(self, node: ManifestNode, index: int, layer: Descriptor) -> None:
-        try:
-            unlocked = unlock_layer(layer, self._keyring)
-        except NoMatchingKeyError as error:
-            self.refusals.add(error, node, index)
+        if not is_encrypted(layer.media_type):
+            check_clear(layer)
+            self.clear += 1
             return
-        self.layers.append(OpenedLayer(node.label, index, str(layer.digest), unlocked.identity))
+        unlocked = self.keys.unlock(node, index, layer)
+        if unlocked is not None:
+            self.layers.append(OpenedLayer(node.label, index, str(layer.digest), unlocked.identity))

@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
-from boltseal.errors import IntegrityError, NoMatchingKeyError, NotFoundError
+from boltseal.errors import IntegrityError, NotFoundError
 from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring
 from boltseal.image.parallel import Once, attempt_layer
-from boltseal.image.refusals import Refusals
 from boltseal.image.session import LayerResult, Session
+from boltseal.image.unlock import Unlocker
 from boltseal.layer.content import ContentCheck
-from boltseal.layer.decrypt import decrypt_layer, unlock_layer
+from boltseal.layer.decrypt import decrypt_layer
 from boltseal.layer.stream import CheckedReader
 from boltseal.spec.mediatypes import is_encrypted
 
@@ -70,7 +70,7 @@ def decrypt(
                 with session.at_layer(node, index):
                     job.unlock(node, index, layer)
         with session.at_source():
-            job.refusals.raise_first()
+            job.keys.raise_first()
         meter = session.begin_writing()
         session.work(job.run, meter)
         if not session.edits:
@@ -81,23 +81,16 @@ def decrypt(
 class _Decryption:
     def __init__(self, session: Session, keyring: Keyring, check: bool) -> None:
         self._session = session
-        self._keyring = keyring
-        self.refusals = Refusals(session.source_name)
+        self.keys = Unlocker(keyring, session.source_name)
         self._check = check
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
-        self._by_annotations: dict[object, UnlockedLayer] = {}
         self._done: Once[DescriptorEdit] = Once()
 
     def unlock(self, node: ManifestNode, index: int, layer: Descriptor) -> None:
-        """Unwrap one layer's key; a layer that occurs again costs nothing."""
-        same = (layer.media_type, frozenset(layer.annotations.items()))
-        if same not in self._by_annotations:
-            try:
-                self._by_annotations[same] = unlock_layer(layer, self._keyring)
-            except NoMatchingKeyError as error:
-                self.refusals.add(error, node, index)
-                return
-        self._unlocked[node.descriptor.digest, index] = self._by_annotations[same]
+        """Unwrap one layer's key."""
+        unlocked = self.keys.unlock(node, index, layer)
+        if unlocked is not None:
+            self._unlocked[node.descriptor.digest, index] = unlocked
 
     def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
         """Open one layer, or copy it when it is not encrypted."""

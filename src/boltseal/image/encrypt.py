@@ -88,9 +88,7 @@ def encrypt(
     with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
         base = None
         if except_base is not None:
-            base = BaseImage(except_base, session.source_access)
-            with session.at_source():
-                base.check(session.node)
+            base = BaseImage(except_base, session.node, session.source_access)
         job = _Encryption(session, who, ring, allow_classical)
         session.journal.note_all(ring.notes)
         for node, index, layer in session.layers():
@@ -109,6 +107,11 @@ def encrypt(
         referrers.warn(session)
         meter = session.begin_writing()
         session.work(job.run, meter)
+        if job.kept and not job.has_work:
+            session.journal.warn(
+                "nobody was added: the layers were encrypted before, and keep the recipients they "
+                "had"
+            )
         if session.is_in_place and session.edits:
             session.journal.note(
                 "the image as it was before is still there, in the clear: "
@@ -135,6 +138,7 @@ class _Encryption:
         self._unlocked: dict[tuple[object, int], UnlockedLayer] = {}
         self._done: Once[DescriptorEdit] = Once()
         self._choices: dict[int, frozenset[int]] = {}
+        self.kept = 0  # layers that are encrypted already, and no key was given for
 
     @property
     def has_work(self) -> bool:
@@ -152,6 +156,8 @@ class _Encryption:
         place = (node.descriptor.digest, index)
         if is_encrypted(layer.media_type):
             check_encrypted(layer)
+            if chosen and not self._keyring.identities:
+                self.kept += 1
             if chosen and self._keyring.identities:
                 if not self._allow_classical:
                     check_addition(layer.annotations, self._recipients)
@@ -194,9 +200,10 @@ class _Encryption:
             return LayerResult("encrypted", self._encrypt(layer, meter))
         there = session.copy_layer(node, index, layer, meter)
         if place in self._unlocked:
-            change = add_recipients(layer, self._unlocked[place], self._recipients)
+            change = add_recipients(
+                layer, self._unlocked[place], self._recipients, self._listed_already
+            )
             if change is None:
-                journal.note("the recipients were all listed already")
                 return LayerResult("already encrypted")
             return LayerResult("recipients added", change)
         if node.is_attestation:
@@ -208,6 +215,12 @@ class _Encryption:
             )
             return LayerResult("already encrypted")
         return LayerResult("clear" if there else "missing")
+
+    def _listed_already(self, who: str) -> None:
+        self._session.journal.warn(
+            f"{who} is named in the image already and was not added again; whether that is true, "
+            "only that key can tell"
+        )
 
     def _encrypt(self, layer: Descriptor, meter: Meter) -> DescriptorEdit:
         """Encrypt a layer, once for all the places where it occurs."""

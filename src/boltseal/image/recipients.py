@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boltseal.errors import NoMatchingKeyError, NotFoundError, UsageError
+from boltseal.errors import BoltsealError, NotFoundError, UsageError
 from boltseal.image import referrers
 from boltseal.image.arguments import (
     DEFAULT_JOBS,
@@ -16,23 +16,21 @@ from boltseal.image.arguments import (
     as_reference,
     several,
 )
-from boltseal.image.refusals import Refusals
 from boltseal.image.session import LayerResult, Session
+from boltseal.image.unlock import Unlocker
 from boltseal.keywrap import packets, target
-from boltseal.keywrap.keyring import check_addition, check_mixture
+from boltseal.keywrap.keyring import Keyring, check_addition, check_mixture
 from boltseal.layer import rewrap
-from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted
 from boltseal.spec.mediatypes import is_encrypted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from boltseal.image.arguments import Identities, Registry
     from boltseal.image.report import Meter
     from boltseal.image.tree import ManifestNode
     from boltseal.keywrap.base import Recipient, WrappedKey
-    from boltseal.keywrap.keyring import Keyring
     from boltseal.keywrap.options import KeyOptions
     from boltseal.keywrap.target import Target
     from boltseal.layer.decrypt import UnlockedLayer
@@ -64,6 +62,7 @@ class ChangeReport:
     after: str | None
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -88,7 +87,11 @@ class Options:
 class _Planner(Protocol):
     """Decides for every layer; ``finish`` raises when all of it together cannot be done."""
 
-    notes: Sequence[str]
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    @property
+    def warnings(self) -> Iterable[str]: ...
 
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None: ...
 
@@ -110,9 +113,8 @@ def add(
     """
     who = _recipients(recipients, options)
     ring = as_keyring(identities, options.keys)
-    return _change(
-        source, destination, _Adding(ring, who, str(source), options.allow_classical), options
-    )
+    keys = Unlocker(ring, str(source))
+    return _change(source, destination, _Adding(keys, who, ring.notes, options), options)
 
 
 def replace(
@@ -130,7 +132,8 @@ def replace(
     if not options.allow_classical:
         check_mixture(who)
     ring = as_keyring(identities, options.keys)
-    return _change(source, destination, _Replacing(ring, who, str(source)), options)
+    keys = Unlocker(ring, str(source))
+    return _change(source, destination, _Replacing(keys, who, ring.notes, options), options)
 
 
 def remove(
@@ -153,52 +156,39 @@ def remove(
     return _change(source, destination, _Removing(targets), options)
 
 
-class _Opening:
-    """What takes a key: unlocks layers, and one that occurs again costs nothing."""
-
-    def __init__(self, keyring: Keyring, recipients: Sequence[Recipient], image: str) -> None:
-        self.notes: Sequence[str] = keyring.notes
-        self._keyring = keyring
-        self._recipients = recipients
-        self._known: dict[object, UnlockedLayer] = {}
-        self._refusals = Refusals(image)
-
-    def unlock(self, node: ManifestNode, index: int, layer: Descriptor) -> UnlockedLayer | None:
-        """The unlocked layer; None for one that stays closed, which is remembered."""
-        same = (layer.media_type, frozenset(layer.annotations.items()))
-        if same not in self._known:
-            try:
-                self._known[same] = unlock_layer(layer, self._keyring)
-            except NoMatchingKeyError as error:
-                self._refusals.add(error, node, index)
-                return None
-        return self._known[same]
-
-    def finish(self) -> None:
-        self._refusals.raise_first()
-
-
-class _Adding(_Opening):
+class _Adding:
     def __init__(
-        self, keyring: Keyring, recipients: Sequence[Recipient], image: str, allow_classical: bool
+        self,
+        keys: Unlocker,
+        recipients: Sequence[Recipient],
+        notes: Sequence[str],
+        options: Options,
     ) -> None:
-        super().__init__(keyring, recipients, image)
-        self._allow_classical = allow_classical
+        self.notes = notes
+        self.warnings: dict[str, None] = {}
+        self._keys = keys
+        self._recipients = recipients
+        self._allow_classical = options.allow_classical
+        self.finish = keys.raise_first
 
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
         if not self._allow_classical:
             check_addition(layer.annotations, self._recipients)
-        unlocked = self.unlock(node, index, layer)
-        if unlocked is None:
-            return None
-        return rewrap.add_recipients(layer, unlocked, self._recipients)
+        unlocked = self._keys.unlock(node, index, layer)
+        return None if unlocked is None else self._edit(layer, unlocked)
+
+    def _edit(self, layer: Descriptor, unlocked: UnlockedLayer) -> DescriptorEdit | None:
+        return rewrap.add_recipients(layer, unlocked, self._recipients, self._skipped)
+
+    def _skipped(self, who: str) -> None:
+        self.warnings[
+            f"{who} is named in the image already and was not added again; whether that is true, "
+            "only that key can tell"
+        ] = None
 
 
-class _Replacing(_Opening):
-    def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
-        unlocked = self.unlock(node, index, layer)
-        if unlocked is None:
-            return None
+class _Replacing(_Adding):
+    def _edit(self, layer: Descriptor, unlocked: UnlockedLayer) -> DescriptorEdit | None:
         return rewrap.replace_recipients(layer, unlocked, self._recipients)
 
 
@@ -209,8 +199,22 @@ class _Removing:
         self._missing = {one.label for one in targets}
         self._unnamed = 0
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """By name alone, who is not named cannot be found."""
+        if not self._unnamed or all(one.identity is not None for one in self._targets):
+            return ()
+        text = (
+            f"{self._unnamed} wrapped keys of this image do not tell whose they are: who was taken "
+            "out may have one of them (a private key finds its own; recipients set leaves none)"
+        )
+        return (text,)
+
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
-        return rewrap.remove_recipients(layer, self._choose)
+        edit = rewrap.remove_recipients(layer, self._choose)
+        after = layer.annotations if edit is None else rewrap.edited(layer, edit)
+        self._check_gone(after)
+        return edit
 
     def _choose(self, scheme: str, packet: bytes) -> set[int]:
         found: set[int] = set()
@@ -219,8 +223,23 @@ class _Removing:
             if places:
                 self._missing.discard(one.label)
                 found |= places
-        self._unnamed += sum(key.recipient is None for key in packets.listed(scheme, packet))
+        left = enumerate(packets.listed(scheme, packet))
+        self._unnamed += sum(not one.is_named for place, one in left if place not in found)
         return found
+
+    def _check_gone(self, annotations: Mapping[str, str]) -> None:
+        """Whoever has a private key here can be asked: it must not open what is left."""
+        for one in self._targets:
+            if one.identity is None:
+                continue
+            try:
+                Keyring((one.identity,)).unwrap(annotations)
+            except BoltsealError:
+                continue
+            raise UsageError(
+                f"{one.label} would still open the layer by a way that cannot be taken out alone",
+                hint="name those who stay: boltseal recipients set",
+            )
 
     def finish(self) -> None:
         if not self._missing:
@@ -268,7 +287,9 @@ def _change(
             referrers.warn(session)
             digest = _write(session, edits)
         before, notes = str(session.node.descriptor.digest), tuple(session.journal.notes)
-        return ChangeReport(session.target_name, before, digest, tuple(changes), notes)
+        return ChangeReport(
+            session.target_name, before, digest, tuple(changes), notes, tuple(planner.warnings)
+        )
 
 
 def _check_place(reference: Reference) -> None:

@@ -47,6 +47,7 @@ class Outcome:
     size: int
     layers: tuple[LayerOutcome, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()  # what changes the meaning of the result
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -63,6 +64,7 @@ class Journal:
 
     layers: list[LayerOutcome] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
+    warnings: dict[str, None] = field(default_factory=dict)
 
     def layer(self, platform: str, index: int, action: str, descriptor: Descriptor) -> None:
         """Record one layer, by the descriptor it has now."""
@@ -81,6 +83,10 @@ class Journal:
         """Record something the user should know, once."""
         self.notes[text] = None
 
+    def warn(self, text: str) -> None:
+        """Record something that changes the meaning of the result, once."""
+        self.warnings[text] = None
+
     def note_all(self, texts: Iterable[str]) -> None:
         """Record several things."""
         for text in texts:
@@ -95,6 +101,7 @@ class Journal:
             root.size,
             tuple(self.layers),
             tuple(self.notes),
+            tuple(self.warnings),
         )
 
 

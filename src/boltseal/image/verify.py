@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from boltseal.errors import (
     BoltsealError,
     IntegrityError,
-    NoMatchingKeyError,
     NotFoundError,
     UnsupportedError,
     located,
@@ -16,11 +15,10 @@ from boltseal.errors import (
 from boltseal.image import tree, twins
 from boltseal.image.arguments import as_keyring, as_platforms, as_reference
 from boltseal.image.parallel import attempt_layer
-from boltseal.image.refusals import Refusals
 from boltseal.image.report import Meter
+from boltseal.image.unlock import Unlocker
 from boltseal.keywrap import packets
-from boltseal.layer.decrypt import unlock_layer
-from boltseal.layer.encrypt import check_encrypted, encryptable
+from boltseal.layer.encrypt import check_clear, check_encrypted, encryptable
 from boltseal.layer.verify import Verdict, verify_layer
 from boltseal.spec import mediatypes
 from boltseal.transports.parse import open_source
@@ -117,7 +115,7 @@ def verify(
         look = _Look(opened, ring, str(reference))
         for one in found:
             look.plan(one)  # 2, 3
-        look.refusals.raise_first()
+        look.keys.raise_first()
         look.read(found, progress)  # 4
         look.compare_recipients(found)  # 5
         for where, message in twins.find(opened, found, look.plain):  # 6
@@ -139,11 +137,10 @@ class _Look:
 
     def __init__(self, source: ImageSource, keyring: Keyring, image: str) -> None:
         self._source = source
-        self._keyring = keyring
         self._unlocked: dict[tuple[Digest, int], UnlockedLayer] = {}
         self._verdicts: dict[object, Verdict] = {}
         self._found: dict[Problem, None] = {}
-        self.refusals = Refusals(image)
+        self.keys = Unlocker(keyring, image)
         self.layers: list[VerifiedLayer] = []
         self.plain: dict[tuple[Digest, int], Digest] = {}
 
@@ -164,8 +161,6 @@ class _Look:
             where = f"{node.label}, layer {index}"
             try:
                 self._plan_layer(node, index, layer, where)
-            except NoMatchingKeyError as error:
-                self.refusals.add(error, node, index)
             except (IntegrityError, UnsupportedError) as error:
                 self.problem(where, error.message)
             except BoltsealError as error:
@@ -174,6 +169,7 @@ class _Look:
 
     def _plan_layer(self, node: ManifestNode, index: int, layer: Descriptor, where: str) -> None:
         if not mediatypes.is_encrypted(layer.media_type):
+            check_clear(layer)
             if not node.is_attestation and node.config is not None:
                 encryptable(layer)  # no type that nobody knows, no stray annotations
             return
@@ -184,7 +180,9 @@ class _Look:
             self.problem(
                 where, f"{layer.media_type} is a type that nobody should write", warning=True
             )
-        self._unlocked[node.descriptor.digest, index] = unlock_layer(layer, self._keyring)
+        unlocked = self.keys.unlock(node, index, layer)
+        if unlocked is not None:
+            self._unlocked[node.descriptor.digest, index] = unlocked
 
     def read(
         self, nodes: Sequence[ManifestNode], progress: Callable[[Progress], None] | None
@@ -214,7 +212,11 @@ class _Look:
                     lambda tick: self._verdict(layer, unlocked, diff_id, tick), meter
                 )
             except NotFoundError as error:
-                elsewhere = bool(layer.urls) and mediatypes.is_foreign(layer.media_type)
+                elsewhere = (
+                    bool(layer.urls)
+                    and unlocked is None  # an encrypted layer is ours to keep
+                    and mediatypes.is_foreign(layer.media_type)
+                )
                 message = "it is only behind its URLs" if elsewhere else error.message
                 self.problem(where, message, warning=elsewhere)
                 self._tell(node, index, layer, "elsewhere" if elsewhere else "missing")

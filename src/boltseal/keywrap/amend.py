@@ -55,6 +55,16 @@ def _envelope_without(inside: list[tuple[str, bytes]], places: Collection[int]) 
     return envelope.pack(left) if left else None
 
 
+def alone(scheme: str, packet: bytes, place: int) -> tuple[str, bytes] | None:
+    """The packet for the one recipient at ``place``, out of its envelope, with its own scheme."""
+    others = set(range(packets.count(scheme, packet))) - {place}
+    left = without(scheme, packet, others)
+    if left is None:
+        return None
+    inside = envelope.open_up(left) if scheme.startswith("provider.") else []
+    return inside[0] if inside else (scheme, left)
+
+
 def rewrite(
     annotations: Mapping[str, str], choose: Callable[[str, bytes], Collection[int]]
 ) -> dict[str, str | None]:

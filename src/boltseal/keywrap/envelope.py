@@ -80,6 +80,8 @@ def unpack(packet: bytes) -> list[tuple[str, bytes]]:
         if not isinstance(packets, list) or not all(isinstance(one, str) for one in packets):
             raise MalformedError(f"{_WHAT} has keys that are not lists of base64")
         found += [(scheme, b64.decode(one, _WHAT)) for one in packets]
+        if any(kind(packet) == KIND for _, packet in found[-len(packets) :]):
+            raise MalformedError(f"{_WHAT} has an envelope in an envelope")
         if len(found) > MAX_PACKETS:
             raise LimitExceededError(f"{_WHAT} has over {MAX_PACKETS} packets")
     return found

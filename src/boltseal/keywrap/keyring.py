@@ -174,10 +174,13 @@ def check_mixture(recipients: Sequence[Recipient]) -> None:
 def check_addition(annotations: Mapping[str, str], recipients: Sequence[Recipient]) -> None:
     """The same as :func:`check_mixture`, for a layer that is wrapped already."""
     check_mixture(recipients)
-    wrapped = list(_packets(names.schemes(annotations), []))
-    if not wrapped or not recipients:
+    broken: list[IntegrityError] = []
+    wrapped = list(_packets(names.schemes(annotations), broken))
+    if not (wrapped or broken) or not recipients:
         return
-    weak = [scheme for scheme, packet in wrapped if not packets.is_quantum_safe(scheme, packet)]
+    # what we cannot read another reader may be able to open
+    weak = ["a packet that cannot be read"] if broken else []
+    weak += [scheme for scheme, packet in wrapped if not packets.is_quantum_safe(scheme, packet)]
     name = recipients[0].describe()
     if _is_quantum_safe(recipients[0]) and weak:
         raise UsageError(

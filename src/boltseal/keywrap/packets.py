@@ -5,6 +5,7 @@ This looks at the outermost shape of each scheme's packet only; opening one is a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,7 @@ _READERS = {
     names.QUANTUM_SAFE: "pq.keys",
     names.KEY_SERVICE: "kms.packet",
 }
+HIDDEN = "hidden"  # what OpenPGP calls a recipient that is not named
 _MAX_NAME = 120  # characters of an algorithm or a recipient
 _MAX_NAMED = 3  # recipients of one packet that a message names
 MAX_KEYS = 2_000  # wrapped keys of one layer that are told
@@ -44,14 +46,44 @@ def describe(annotations: Mapping[str, str]) -> tuple[tuple[WrappedKey, ...], tu
     return tuple(keys), tuple(problems)
 
 
-def listed(scheme: str, packet: bytes) -> list[WrappedKey]:
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One recipient of a packet, with nothing cut off.
+
+    ``outer`` is the annotation's scheme, ``scheme`` that of the packet inside of a provider's
+    envelope; ``exact`` tells two recipients apart whose ``recipient``, for people, is the same.
+    """
+
+    outer: str
+    scheme: str
+    recipient: str | None
+    exact: str | None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the packet tells whose this is."""
+        return self.exact is not None
+
+
+def listed(scheme: str, packet: bytes) -> list[Listed]:
     """Every recipient of one packet, in order. Raises MalformedError or LimitExceededError."""
-    return list(map(_shortened, _describe(scheme, packet)))
+    found: list[Listed] = []
+    for home, inner in _inside(scheme, packet):
+        keys = _read(home, inner)
+        exact = [None if one.recipient == HIDDEN else one.recipient for one in keys]
+        if home == "pkcs7":
+            from boltseal.keywrap.pkcs7 import packet as pkcs7
+
+            exact = [pkcs7.exact_name(one) for one in pkcs7.parse(inner).recipients]
+        found += [
+            Listed(scheme, home, one.recipient, name) for one, name in zip(keys, exact, strict=True)
+        ]
+    return found
 
 
 def count(scheme: str, packet: bytes) -> int:
     """How many recipients one packet has."""
-    return len(_describe(scheme, packet))
+    return sum(len(_read(home, inner)) for home, inner in _inside(scheme, packet))
 
 
 def recipients(scheme: str, packet: bytes) -> str:
@@ -84,28 +116,32 @@ def is_quantum_safe(scheme: str, packet: bytes) -> bool:
 
 def _shortened(key: WrappedKey) -> WrappedKey:
     """Names are for people: one that would fill a screen is cut."""
-    return WrappedKey(key.scheme[:_MAX_NAME], _cut(key.algorithm), _cut(key.recipient))
+    return WrappedKey(key.scheme[:_MAX_NAME], cut(key.algorithm), cut(key.recipient))
 
 
-def _cut(text: str | None) -> str | None:
+def cut(text: str | None) -> str | None:
+    """A name as it is told: one that is too long ends in …."""
     return text if text is None or len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
 
 
 def _describe(scheme: str, packet: bytes) -> list[WrappedKey]:
-    found: list[WrappedKey] = []
-    for home, inner in _inside(scheme, packet):
-        if home not in _READERS:
-            found.append(WrappedKey(scheme))
-            continue
-        read = cast(
-            "Callable[[bytes], list[WrappedKey]]",
-            import_module(f"boltseal.keywrap.{_READERS[home]}").describe_packet,
-        )
-        for one in read(inner):
-            # what a provider of ours wrapped is named with the provider
-            name = scheme if home == scheme else f"{scheme} ({home})"
-            found.append(WrappedKey(name, one.algorithm, one.recipient))
-    return found
+    return [
+        # what a provider of ours wrapped is named with the provider
+        WrappedKey(scheme if home == scheme else f"{scheme} ({home})", one.algorithm, one.recipient)
+        for home, inner in _inside(scheme, packet)
+        for one in _read(home, inner)
+    ]
+
+
+def _read(scheme: str, packet: bytes) -> list[WrappedKey]:
+    """The recipients of a packet that is no envelope; of an unknown kind it has one."""
+    if scheme not in _READERS:
+        return [WrappedKey(scheme)]
+    read = cast(
+        "Callable[[bytes], list[WrappedKey]]",
+        import_module(f"boltseal.keywrap.{_READERS[scheme]}").describe_packet,
+    )
+    return read(packet)
 
 
 def _inside(scheme: str, packet: bytes) -> list[tuple[str, bytes]]:

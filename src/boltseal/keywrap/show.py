@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from boltseal.errors import KeyFileError
-from boltseal.keywrap import identity_files, secrets
+from boltseal.keywrap import identity_files, packets, secrets
 from boltseal.keywrap.options import KeyOptions
 from boltseal.spec import annotations as names
 
@@ -195,7 +195,9 @@ def _with_certificates(
     for one in found[:1]:  # those behind it are its issuers'
         subject = certificates.subject_of(one)
         issuer = packet.common_name(subject.issuer)
-        packet_names.add(("pkcs7", f"serial {subject.serial:x}, issuer {issuer}"))
+        info = packet.RecipientInfo(subject.issuer, subject.serial, b"")
+        packet_names.add(("pkcs7", packet.exact_name(info)))
+        packet_names.add(("pkcs7", str(packets.cut(f"serial {subject.serial:x}, issuer {issuer}"))))
     reports = tuple(_certificate(one, path, options) for one in found)
     is_recipient = reports[0].problem is None and not report.private
     more = (f"pkcs7:{path}",) if is_recipient else ()

@@ -20,11 +20,11 @@ from boltseal.spec.annotations import QUANTUM_SAFE
 from boltseal.spec.reference import shown
 
 if TYPE_CHECKING:
-    from boltseal.keywrap.base import Identity, WrappedKey
+    from boltseal.keywrap.base import Identity
+    from boltseal.keywrap.packets import Listed
 
 _FINGERPRINT = (40, 64)  # hexadecimal digits of an OpenPGP fingerprint, whose end is the key id
 _OF_FILES = {"jwe": "jwe", "pkcs7": "pkcs7", "pkcs11": "pkcs11", "pq": QUANTUM_SAFE}
-_UNNAMED = (None, "hidden")
 _HEX = frozenset("0123456789ABCDEF")
 
 
@@ -38,34 +38,36 @@ class Target:
     identity: Identity | None = field(default=None, repr=False)
 
     def places(self, scheme: str, packet: bytes) -> set[int]:
-        """Which recipients of a packet are the one that is meant."""
-        if self.scheme is not None:
-            everybody = range(packets.count(scheme, packet))
-            return set(everybody) if scheme == self.scheme else set()
-        found: set[int] = set()
-        for place, key in enumerate(packets.listed(scheme, packet)):
-            if self._names(key) or (
-                key.recipient in (None, "hidden") and self._opens(scheme, packet, place)
-            ):
-                found.add(place)
-        return found
+        """Which recipients of a packet are the one that is meant.
 
-    def _names(self, key: WrappedKey) -> bool:
-        inner = key.scheme.rpartition(" (")[2].rstrip(")")
-        return key.recipient is not None and (
-            (inner, key.recipient) in self.names or ("", key.recipient) in self.names
+        A private key is tried on every recipient that it may be: what an image calls them, somebody
+        may have written to keep one in it.
+        """
+        return {
+            place
+            for place, one in enumerate(packets.listed(scheme, packet))
+            if self._is(one) or self._opens(scheme, packet, place, one.scheme)
+        }
+
+    def _is(self, one: Listed) -> bool:
+        if self.scheme is not None:
+            return self.scheme in (one.outer, one.scheme)
+        return any(
+            (kind, name) in self.names
+            for kind in (one.scheme, "")
+            for name in (one.recipient, one.exact)
+            if name is not None
         )
 
-    def _opens(self, scheme: str, packet: bytes, place: int) -> bool:
+    def _opens(self, scheme: str, packet: bytes, place: int, inner: str) -> bool:
         """Whether the private key opens this one recipient's part."""
-        if self.identity is None or not self.identity.handles(scheme):
+        if self.identity is None or not self.identity.handles(inner):
             return False
-        others = set(range(packets.count(scheme, packet))) - {place}
-        alone = amend.without(scheme, packet, others)
-        if alone is None:
+        found = amend.alone(scheme, packet, place)
+        if found is None:
             return False
         try:
-            self.identity.unwrap(scheme, alone)
+            self.identity.unwrap(*found)
         except (NotMyKeyError, BoltsealError):
             return False
         return True
@@ -111,7 +113,12 @@ def _name(text: str) -> tuple[str, str]:
 
 def _file(label: str, text: str, options: KeyOptions, scheme: str | None) -> Target:
     report = show(text, options)
-    names = frozenset(one for one in report.in_packets if scheme in (None, one[0]))
+    names = frozenset(
+        (kind, name)
+        for kind, name in report.in_packets
+        # certificates of two authorities may look alike: what tells them apart counts
+        if scheme in (None, kind) and (kind != "pkcs7" or not name.startswith("serial "))
+    )
     identity = parse_identity(text, options) if report.private else None
     return Target(label, names, identity=identity)
 

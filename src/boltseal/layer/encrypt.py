@@ -14,7 +14,7 @@ from boltseal.layer.stream import CheckedReader
 from boltseal.spec import annotations as names
 from boltseal.spec.digest import Digest
 from boltseal.spec.edit import DescriptorEdit
-from boltseal.spec.mediatypes import LayerType, layer_type
+from boltseal.spec.mediatypes import LayerType, is_encrypted, layer_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,9 +32,21 @@ def encryptable(layer: Descriptor) -> LayerType:
             f"a layer of type {layer.media_type} has no encrypted form",
             hint="choose the layers to encrypt with --layer",
         )
-    if not kind.encrypted and names.encryption_keys(layer.annotations):
-        raise MalformedError("the layer is not encrypted but carries annotations of encryption")
+    if not kind.encrypted:
+        check_clear(layer)
     return kind
+
+
+def check_clear(layer: Descriptor) -> None:
+    """Whether a layer that does not call itself encrypted is what it says.
+
+    Raises MalformedError for one that carries annotations of encryption, or whose type says so in
+    other letters: another reader may take it for an encrypted one.
+    """
+    if names.encryption_keys(layer.annotations):
+        raise MalformedError("the layer is not encrypted but carries annotations of encryption")
+    if is_encrypted(layer.media_type.lower()):
+        raise MalformedError(f"the layer's type {layer.media_type} is not spelled as it should be")
 
 
 def check_encrypted(layer: Descriptor) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from boltseal.errors import LimitExceededError, UsageError
+from boltseal.errors import IntegrityError, LimitExceededError, UsageError
 from boltseal.keywrap import amend, keyring, packets
 from boltseal.spec import annotations as names
 from boltseal.spec.edit import DescriptorEdit
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
 
 
 def add_recipients(
-    layer: Descriptor, unlocked: UnlockedLayer, recipients: Sequence[Recipient]
+    layer: Descriptor,
+    unlocked: UnlockedLayer,
+    recipients: Sequence[Recipient],
+    skipped: Callable[[str], None],
 ) -> DescriptorEdit | None:
     """Append packets for ``recipients`` to the layer's annotations.
 
-    Who is named there already is not added again; None when nobody is left to add.
+    Who is named there already is not added again, and ``skipped`` is told who that is: a name in an
+    image is only what somebody wrote. None when nobody is left to add.
     """
     existing = names.schemes(layer.annotations)
-    known = {(key.scheme, key.recipient) for key in packets.describe(layer.annotations)[0]}
+    known = _known(layer.annotations)
     changed: dict[str, str] = {}
     for scheme, wrapped in keyring.wrap(recipients, unlocked.private.secret()).items():
-        new = [one for packet in wrapped if (one := _without_known(scheme, packet, known))]
+        new = [one for packet in wrapped if (one := _new(scheme, packet, known, skipped))]
         if not new:
             continue
         value = names.join_packets(new)
@@ -41,14 +46,31 @@ def add_recipients(
     return DescriptorEdit(set_annotations=changed) if changed else None
 
 
-def _without_known(
-    scheme: str, packet: bytes, known: Collection[tuple[str, str | None]]
+def _known(annotations: Mapping[str, str]) -> set[tuple[str, str, str | None]]:
+    found: set[tuple[str, str, str | None]] = set()
+    for scheme, value in names.schemes(annotations).items():
+        with suppress(IntegrityError):  # what cannot be read names nobody
+            for packet in names.split_packets(scheme, value):
+                found |= {_identifier(one) for one in packets.listed(scheme, packet)}
+    return found
+
+
+def _identifier(one: packets.Listed) -> tuple[str, str, str | None]:
+    return one.outer, one.scheme, one.exact
+
+
+def _new(
+    scheme: str,
+    packet: bytes,
+    known: Collection[tuple[str, str, str | None]],
+    skipped: Callable[[str], None],
 ) -> bytes | None:
-    there = {
-        place
-        for place, key in enumerate(packets.listed(scheme, packet))
-        if key.recipient is not None and (key.scheme, key.recipient) in known
-    }
+    """The packet without those who are named already."""
+    there: set[int] = set()
+    for place, one in enumerate(packets.listed(scheme, packet)):
+        if one.is_named and _identifier(one) in known:
+            there.add(place)
+            skipped(f"{one.scheme} {one.recipient}")
     return amend.without(scheme, packet, there)
 
 

@@ -149,7 +149,7 @@ def test_recipients_are_added_beside_the_old_ones(
     sealed = after(layer, encrypt_layer(layer, Memory(b"x"), target, [recipient]))
     other = JweIdentity(load_private((keys / "other.pem").read_bytes(), "other", lambda: None))
     new = JweRecipient(load_public((keys / "other.pub.pem").read_bytes(), "other"))
-    edit = add_recipients(sealed, unlock_layer(sealed, Keyring((identity,))), [new])
+    edit = add_recipients(sealed, unlock_layer(sealed, Keyring((identity,))), [new], print)
     shared = Descriptor(
         sealed.media_type, sealed.digest, 1, {**sealed.annotations, **edit.set_annotations}
     )

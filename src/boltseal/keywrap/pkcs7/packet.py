@@ -136,6 +136,11 @@ def build(recipients: Sequence[RecipientInfo], nonce: bytes, content: bytes) -> 
     )
 
 
+def exact_name(one: RecipientInfo) -> str:
+    """Tells certificates apart: the issuer's whole name in DER, hexadecimal, and the number."""
+    return f"{one.issuer.hex()}:{one.serial:x}"
+
+
 def common_name(issuer: bytes) -> str:
     """``CN=…`` of a distinguished name, for people; ``O=…`` when it has none."""
     found: dict[str, str] = {}
