@@ -39,9 +39,16 @@ def load_public(raw: bytes, label: str) -> Key:
             f"{label} holds a private key, and recipients are public keys",
             hint="take its public half: openssl pkey -in KEY -pubout",
         )
-    key = _certificate_key(raw, name) if name in (None, "CERTIFICATE") else None
-    if key is None:
+    certified = _certificate_key(raw, label)
+    if certified is not None and name in (None, "CERTIFICATE"):
+        key: PyCaKey | None = certified
+    else:
         key = _public_key(raw, name)
+        if key is not None and certified is not None and key != certified:
+            raise KeyFileError(
+                f"{label} holds a public key, and a certificate of another one",
+                hint="put each into a file of its own",
+            )
     if key is None:
         raise KeyFileError(
             f"{label} holds no RSA or EC public key",
@@ -121,12 +128,16 @@ def _public_key(raw: bytes, name: str | None) -> PyCaKey | None:
         return None
 
 
-def _certificate_key(raw: bytes, name: str | None) -> PyCaKey | None:
-    from cryptography import x509
+def _certificate_key(raw: bytes, label: str) -> PyCaKey | None:
+    """The key of the one recipient whose certificate, perhaps with its issuers', this is."""
+    from boltseal.keywrap.pkcs7 import certificates
 
-    load = x509.load_der_x509_certificate if name is None else x509.load_pem_x509_certificate
+    chain = certificates.load(raw, label)
+    if not chain:
+        return None
+    certificates.check_issuers(chain, label)
     try:
-        return cast("PyCaKey", load(raw).public_key())
+        return cast("PyCaKey", chain[0].public_key())
     except Exception:  # noqa: BLE001  whatever the library raises
         return None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from boltseal.errors import KeyFileError, NotFoundError
@@ -179,24 +179,86 @@ def leaf(by: Issued = MIDDLE, extensions: Sequence[Extension] = RECIPIENT) -> Is
     return issue("alice", LEAF, by=by, extensions=extensions)
 
 
+SCHEMES = ("pkcs7", "jwe", "pkcs11")
+
+
 def test_a_file_is_for_one_recipient(tmp_path: Path) -> None:
     """Otherwise the others would be left out, or an authority would be the recipient."""
-    alice, bob = leaf(), issue("bob", OTHER, by=MIDDLE, extensions=RECIPIENT)
-    assert "CN=alice" in take(alice.write(tmp_path, "chain", MIDDLE, ROOT))
-    assert "CN=alice" in take(alice.write(tmp_path, "any-order", ROOT, MIDDLE, alice))
-    assert "CN=alice" in take(alice.write(tmp_path, "middle", MIDDLE))
-    for name, chain, stranger in (
-        ("two", (alice, bob), "CN=bob"),
-        ("two-and-chain", (alice, MIDDLE, bob, ROOT), "CN=bob"),
-        ("gap", (alice, ROOT), "CN=root"),
+    alice = leaf()
+    renewed = issue("root", FIRST, extensions=AUTHORITY, days=(-2, 90))
+    alone = {one: parse_recipient(f"{one}:{alice.write(tmp_path, 'alone')}") for one in SCHEMES}
+    for name, behind in (
+        ("chain", (MIDDLE, ROOT)),
+        ("any-order", (ROOT, MIDDLE, alice)),
+        ("middle", (MIDDLE,)),
+        ("two-roots", (MIDDLE, ROOT, renewed)),
     ):
-        error = refused(chain[0].write(tmp_path, name, *chain[1:]))
-        assert f"{stranger} is no issuer of the first" in error.message
-    # an authority's own certificate may be used by itself, if its usage allows that
-    authority = issue("root", FIRST, extensions=[constraints(ca=True)])
-    below = leaf(authority)
-    error = refused(authority.write(tmp_path, "root-first", below))
-    assert "CN=alice is no issuer of the first, CN=root" in error.message
+        path = alice.write(tmp_path, name, *behind)
+        for scheme in SCHEMES:
+            found = parse_recipient(f"{scheme}:{path}").describe()
+            assert found.replace(str(path), "") == alone[scheme].describe().replace(
+                str(tmp_path / "alone.crt.pem"), ""
+            )
+
+
+# an authority's own certificate may be used by itself, if its usage allows that
+FREE = issue("root", FIRST, extensions=[constraints(ca=True)])
+TWICE = [issue("twin", key, extensions=RECIPIENT) for key in (LEAF, OTHER)]
+STRANGERS: dict[str, tuple[tuple[Issued, ...], str]] = {
+    "two": ((leaf(), issue("bob", OTHER, by=MIDDLE, extensions=RECIPIENT)), "CN=bob"),
+    "two and their chain": (
+        (leaf(), MIDDLE, issue("bob", OTHER, by=MIDDLE, extensions=RECIPIENT), ROOT),
+        "CN=bob",
+    ),
+    "a gap": ((leaf(), ROOT), "CN=root"),
+    "the authority first": ((FREE, leaf(FREE)), "CN=alice"),
+    "two of one name": (tuple(TWICE), "CN=twin"),
+    "an issuer by name alone": (
+        (leaf(), issue("middle", OTHER, by=ROOT, extensions=AUTHORITY), ROOT),
+        "CN=middle",
+    ),
+    "a root by name alone": (
+        (leaf(), MIDDLE, issue("root", OTHER, extensions=AUTHORITY)),
+        "CN=root",
+    ),
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("case", STRANGERS)
+def test_what_is_behind_a_certificate_has_signed_it(tmp_path: Path, case: str, scheme: str) -> None:
+    chain, stranger = STRANGERS[case]
+    path = chain[0].write(tmp_path, "file", *chain[1:])
+    with pytest.raises(KeyFileError) as failed:
+        parse_recipient(f"{scheme}:{path}")
+    first = certificates.describe(chain[0].certificate)
+    assert f"{stranger} is no issuer of the first, {first}" in failed.value.message
+    assert str(path) in failed.value.message
+    assert failed.value.hint == (
+        "put the recipient's first, then its issuers; one file for each recipient"
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_recipients_chain_is_short(tmp_path: Path, scheme: str) -> None:
+    """Each of them may be a signature to verify."""
+    path = leaf().write(tmp_path, "long", *[MIDDLE] * 32)
+    with pytest.raises(KeyFileError, match="33 certificates, and one recipient's are 32 at most"):
+        parse_recipient(f"{scheme}:{path}")
+
+
+@pytest.mark.parametrize("scheme", ["jwe", "pkcs11"])
+def test_a_key_beside_its_certificate(tmp_path: Path, scheme: str) -> None:
+    path = tmp_path / "both.pem"
+    made = leaf()
+    for key, fits in ((LEAF, True), (OTHER, False)):
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        path.write_bytes(public + made.pem())
+        if fits:
+            assert parse_recipient(f"{scheme}:{path}")
+        else:
+            with pytest.raises(KeyFileError, match="and a certificate of another one"):
+                parse_recipient(f"{scheme}:{path}")
 
 
 def roots(folder: Path, *trusted: Issued) -> tuple[str, ...]:

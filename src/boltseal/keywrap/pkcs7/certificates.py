@@ -1,4 +1,7 @@
-"""Which certificates may be recipients: their time, their key, their usage, and who vouches."""
+"""Which certificates may be recipients: their time, their key, their usage, and who vouches.
+
+What stands in a file of certificates is checked here for every kind of recipient.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _MARK = b"-----BEGIN CERTIFICATE-----"
 _MAX_CERTIFICATES = 200  # of one file, a bundle of roots included
+_MAX_CHAIN = 32  # certificates of one recipient's file: each may be a signature to verify
 _MAX_NAME = 200  # characters of a subject
 _GO_ON = "take another certificate, or accept this one with --allow-expired"
 _EXPLICIT_VERSION = 0xA0
@@ -95,7 +99,7 @@ def check(chain: Sequence[x509.Certificate], label: str, options: KeyOptions) ->
     it, or (with ``options.authorities``) when no given root vouches for it.
     """
     certificate = chain[0]
-    _check_others(chain, label)
+    check_issuers(chain, label)
     if not options.allow_expired:
         now = datetime.now(UTC)
         if now > certificate.not_valid_after_utc:
@@ -165,21 +169,37 @@ def _check_extensions(certificate: x509.Certificate, label: str, options: KeyOpt
             )
 
 
-def _check_others(chain: Sequence[x509.Certificate], label: str) -> None:
+def check_issuers(chain: Sequence[x509.Certificate], label: str) -> None:
     """A file is for one recipient: what stands behind its certificate has to be its issuers.
 
     Otherwise a file in the wrong order would encrypt for an authority, and one with several
-    recipients for the first alone.
+    recipients for the first alone. Each has to have signed one that leads to the first; a name
+    alone anybody can write. Raises KeyFileError.
     """
-    issuers = {chain[0].issuer.public_bytes()}
+    if len(chain) > _MAX_CHAIN:
+        raise KeyFileError(
+            f"{label} holds {len(chain)} certificates, and one recipient's are {_MAX_CHAIN} at "
+            "most",
+            hint="put the recipient's first, then its issuers; one file for each recipient",
+        )
+    reached = [chain[0]]
     left = [one for one in chain[1:] if one != chain[0]]
     while left:
-        above = [one for one in left if one.subject.public_bytes() in issuers]
+        above = [one for one in left if any(_is_signed_by(below, one) for below in reached)]
         if not above:
             raise KeyFileError(
                 f"{label} holds {len(chain)} certificates, and {describe(left[0])} is no issuer "
                 f"of the first, {describe(chain[0])}",
                 hint="put the recipient's first, then its issuers; one file for each recipient",
             )
-        issuers |= {one.issuer.public_bytes() for one in above}
+        reached = above
         left = [one for one in left if one not in above]
+
+
+def _is_signed_by(below: x509.Certificate, above: x509.Certificate) -> bool:
+    """Whether the issuer's name and key fit."""
+    try:
+        below.verify_directly_issued_by(above)
+    except Exception:  # noqa: BLE001  whatever the library raises
+        return False
+    return True
