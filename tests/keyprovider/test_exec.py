@@ -250,10 +250,123 @@ def test_print_config(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *("--any-recipient", "--no-kid", "--provider-timeout", "5.0"),
     ]
     assert config("--name", "acme", "--listen", "unix:/run/x")["acme"] == {"grpc": "unix:/run/x"}
-    for key in ("p256.pem:pass=x", "p256.pem:x", "pkcs11:pkcs11:object=a?pin-value=1"):
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "-kp256.pem:pass=hunter2",
+        "-kp256.pem:hunter2",
+        "-k/later/mounted.pem:pass=hunter2",
+        "-k/later/mounted.pem:hunter2",
+        "-kpkcs11:p11.yaml:pass=hunter2",
+        "-kpkcs11:p11.yaml:hunter2",
+        "-kpkcs11:token=a;object=b?pin-value=hunter2",
+        "-kpkcs11:pkcs11:object=a?pin-value=hunter2",
+        "-rpkcs11:token=a;object=b?pin-value=hunter2",
+        "-rteam=pkcs11:token=a?module-path=/x&pin-value=hunter2",
+        "-rteam=jwe:p256.pem:pass=hunter2",
+        "-rteam=pkcs7:p256.pem:hunter2",
+        "-rp256.pem:pass=hunter2",
+    ],
+)
+def test_a_configuration_holds_no_secret(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(keys)
+    run = boltseal("keyprovider", "print-config", option)
+    assert (run.code, run.out) == (2, "")
+    assert "would stand readable" in run.err
+    assert "hunter2" not in run.err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("-kp256.pem:fd=3", "a descriptor is not there any more"),
+        ("-kjwe:p256.pem", "named without jwe:"),
+        ("-rp256.pem:hunter2", "names no protocol"),
+        ("-rpgp", "names no protocol"),
+    ],
+)
+def test_what_cannot_be_in_a_configuration(option: str, message: str) -> None:
+    run = boltseal("keyprovider", "print-config", option)
+    assert (run.code, run.out) == (2, "")
+    assert message in run.err
+    assert "hunter2" not in run.err
+
+
+def test_every_file_in_a_configuration_has_its_full_path(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(keys)
+    run = boltseal(
+        *(
+            "keyprovider",
+            "print-config",
+            "-k",
+            "later.pem:file=later.txt",
+            "-k",
+            "p256.pem:env=WORD",
+        ),
+        *("-k", "pkcs11:p11.yaml:file=pin", "-k", "pkcs11:token=t?pin-source=/pin"),
+        *("-k", "awskms:///alias/x", "-r", "pkcs7:later.crt", "-r", "a=pkcs11:p11.yaml"),
+        *("-r", "b=pkcs11:token=t?pin-source=/pin", "-r", "provider:x:y", "--gnupg-home", "gnupg"),
+        *("--ca", "roots.pem", "--keyprovider-config", "c.json"),
+    )
+    assert run.code == 0, run.err
+    args = json.loads(run.out)["key-providers"]["boltseal"]["cmd"]["args"]
+    assert args[args.index("--quiet") + 1 :] == [
+        *("--key", f"{keys}/later.pem:file={keys}/later.txt", "--key", f"{keys}/p256.pem:env=WORD"),
+        *("--key", f"pkcs11:{keys}/p11.yaml:file={keys}/pin"),
+        *("--key", "pkcs11:token=t?pin-source=/pin", "--key", "awskms:///alias/x"),
+        *("--recipient", f"pkcs7:{keys}/later.crt", "--recipient", f"a=pkcs11:{keys}/p11.yaml"),
+        *("--recipient", "b=pkcs11:token=t?pin-source=/pin", "--recipient", "provider:x:y"),
+        *("--gnupg-home", f"{keys}/gnupg", "--ca", f"{keys}/roots.pem"),
+        *("--keyprovider-config", f"{keys}/c.json"),
+    ]
+    missing = (
+        "later.pem",
+        "later.txt",
+        "p11.yaml",
+        "pin",
+        "later.crt",
+        "gnupg",
+        "roots.pem",
+        "c.json",
+    )
+    assert run.err.splitlines() == [f"note: {keys}/{one} is not there (yet)" for one in missing]
+
+
+def test_notes_beside_a_configuration(data: Path, keys: Path) -> None:
+    run = boltseal("keyprovider", "print-config")
+    assert "neither -k nor -r is given" in run.err
+    for quiet in (
+        ("--any-recipient",),
+        ("-q",),
+        ("--listen", "unix:/x"),
+        ("-k", keys / "p256.pem"),
+    ):
+        assert boltseal("keyprovider", "print-config", *quiet).err == ""
+    for name in ("rsa2048.enc-pkcs8.pem", "rsa2048.enc-pkcs1.pem"):
+        key = data / "keys" / name
         run = boltseal("keyprovider", "print-config", "-k", key)
-        assert (run.code, run.out) == (2, "")
-        assert "would stand readable" in run.err
+        assert f"{key} has a passphrase" in run.err
+        assert boltseal("keyprovider", "print-config", "-k", f"{key}:env=X").err == ""
+
+
+def test_a_socket_without_its_full_path() -> None:
+    for mode in ("print-config", "serve"):
+        run = boltseal("keyprovider", mode, "--listen", "unix:keys.sock")
+        assert run.code == 2
+        assert "hint:  write unix:$PWD/keys.sock" in run.err
+
+
+def test_standard_output_is_the_answers_alone() -> None:
+    assert "--json" not in boltseal("keyprovider", "exec", "--help").out
+    assert "--json" in boltseal("keyprovider", "serve", "--help").out
+    run = ask(ENABLED, "--json")
+    assert run.code == 2
 
 
 def test_what_is_printed_works(keys: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from boltseal.cli import keys, options
+from boltseal.cli import keyprovider_config, keys, options
 from boltseal.cli.output import printable
 from boltseal.errors import BoltsealError, NoMatchingKeyError, UsageError
 
@@ -34,9 +32,7 @@ examples:
   boltseal keyprovider serve --listen 10.0.0.7:7443 --tls-cert server.crt --tls-key server.key \\
     --client-ca clients.crt -k prod.pem -r team=jwe:team.pub.pem
 """
-_FILE_SCHEMES = ("jwe", "pkcs7", "pkcs11", "pq")
 _MAX_REASONS = 3  # of keys that were tried, in one line
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})=(.+)", re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         if name == "serve":
             _add_tls(mode)
-        options.add_output(mode)
+        if name == "exec":  # its standard output is the answer's alone
+            mode.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+            mode.set_defaults(json=False)
+        else:
+            options.add_output(mode)
         keys.add_wrapping_options(mode)
         keys.add_options(mode)
 
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         return _exec(args, output, kinds)
     if args.mode == "serve":
         return _serve(args, output, kinds)
-    return _print_config(args)
+    return keyprovider_config.print_config(args, output)
 
 
 def _exec(args: argparse.Namespace, output: Output, kinds: KeyOptions) -> int:
@@ -224,7 +224,7 @@ def _add_recipient(named: dict[str, Recipient], text: str, kinds: KeyOptions) ->
     from boltseal.keywrap.keyprovider.protocol import ENABLED
     from boltseal.keywrap.parse import parse_recipient
 
-    found = _NAMED.fullmatch(text)
+    found = keyprovider_config.RECIPIENT.fullmatch(text)
     name, who = found.groups() if found else (None, text)
     recipient = parse_recipient(who, kinds)
     for one in filter(None, (name, who)):
@@ -262,60 +262,3 @@ def _on_one_line(error: BoltsealError) -> str:
     """The message, and what the first keys said."""
     reasons = [f"{one.identity}: {one.reason}" for one in error.attempts[:_MAX_REASONS]]
     return "; ".join([error.message, *reasons, *([error.hint] if error.hint else [])])
-
-
-def _print_config(args: argparse.Namespace) -> int:
-    """ocicrypt's configuration, for this program with the same options."""
-    import json
-
-    from boltseal.keywrap.keyprovider import address as addresses
-
-    way: dict[str, object]
-    if args.listen:
-        way = {"grpc": str(addresses.parse(args.listen, "--listen"))}
-    else:
-        program, *before = _this_program()
-        way = {"cmd": {"path": program, "args": [*before, "keyprovider", "exec", *_options(args)]}}
-    document = {"key-providers": {args.name or "boltseal": way}}
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    return 0
-
-
-def _this_program() -> list[str]:
-    beside = os.path.join(os.path.dirname(sys.executable), "boltseal")
-    return [beside] if os.path.exists(beside) else [sys.executable, "-m", "boltseal"]
-
-
-def _options(args: argparse.Namespace) -> list[str]:
-    """The same options again, with full paths: other tools run elsewhere."""
-    given: list[str] = ["--quiet"]
-    for text in args.keys:
-        path, colon, how = text.partition(":")
-        readable = colon and os.path.exists(path) and not how.startswith(("file=", "env="))
-        if readable or "pin-value" in text:
-            raise UsageError(
-                "a passphrase or PIN would stand readable in the configuration",
-                hint="put it into a file: FILE:file=PATH, pin-source=PATH",
-            )
-        kind, _, file = how.partition("=")
-        how = f"file={_full(file)}" if kind == "file" else how
-        given += ["--key", f"{_full(path)}{colon}{how}"]
-    for text in args.recipients:
-        scheme, colon, who = text.partition(":")
-        is_file = scheme.rpartition("=")[2] in _FILE_SCHEMES
-        given += ["--recipient", f"{scheme}{colon}{_full(who) if is_file else who}"]
-    for flag in ("any_recipient", "no_kid", "allow_expired", "allow_classical"):
-        given += [f"--{flag.replace('_', '-')}"] * getattr(args, flag)
-    for flag in ("name", "gnupg_home", "oaep_hash", "provider_timeout"):
-        if getattr(args, flag) is not None:
-            given += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
-    for flag in ("ca", "keyprovider_config"):
-        for path in getattr(args, flag):
-            given += [f"--{flag.replace('_', '-')}", _full(path)]
-    for alias in args.provider_alias:
-        given += ["--provider-alias", alias]
-    return [*given, *(["--replies", args.replies] if args.replies != "same" else [])]
-
-
-def _full(path: str) -> str:
-    return os.path.abspath(path) if os.path.exists(path) else path

@@ -49,7 +49,10 @@ def parse(text: str, where: str) -> Address:
         path = text.removeprefix("unix:")
         path = "/" + path.lstrip("/") if path.startswith("//") else path  # unix:///run/x
         if not os.path.isabs(path):
-            raise UsageError(f"{where}: the socket in {text!r} has no full path")
+            place = f"$PWD/{path}" if where.startswith("--") else f"/FOLDER/{path}"
+            raise UsageError(
+                f"{where}: the socket in {text!r} has no full path", hint=f"write unix:{place}"
+            )
         if len(os.fsencode(path)) > MAX_SOCKET_PATH or not path.isprintable():
             raise UsageError(
                 f"{where}: a socket's path has at most {MAX_SOCKET_PATH} bytes, all printable"
