@@ -94,7 +94,7 @@ class Keyring:
         if failed:
             failed[0].attempts = tuple(tried.attempts)
             raise failed[0]
-        by = ", ".join(schemes)
+        by = ", ".join(one[:120] for one in schemes[:20])
         if not self.identities:
             raise NoMatchingKeyError(
                 f"no key was given, and the layer is encrypted ({by})",

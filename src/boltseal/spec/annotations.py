@@ -17,6 +17,7 @@ KEYS = PREFIX + "keys."
 REF_NAME = "org.opencontainers.image.ref.name"
 ATTESTATION_TYPE = "vnd.docker.reference.type"
 ATTESTATION_DIGEST = "vnd.docker.reference.digest"
+_MAX_SHOWN = 120  # characters of a scheme in a message
 
 QUANTUM_SAFE = "provider.boltseal-pq"  # the one scheme whose packets withstand quantum computers
 KEY_SERVICE = "provider.boltseal-kms"
@@ -48,13 +49,14 @@ def schemes(annotations: Mapping[str, str]) -> dict[str, str]:
 def split_packets(scheme: str, value: str) -> list[bytes]:
     """The packets of one annotation, which are base64 texts joined by commas."""
     parts = value.split(",")
+    what = f"annotation {KEYS}{scheme[:_MAX_SHOWN]}"  # the image chose it, at any length
     if len(parts) > MAX_PACKETS:
         raise LimitExceededError(
-            f"annotation {KEYS}{scheme} has {len(parts)} packets, over the limit of {MAX_PACKETS}"
+            f"{what} has {len(parts)} packets, over the limit of {MAX_PACKETS}"
         )
     if not value:
-        raise MalformedError(f"annotation {KEYS}{scheme} is empty")
-    return [b64.decode(part, f"annotation {KEYS}{scheme}") for part in parts]
+        raise MalformedError(f"{what} is empty")
+    return [b64.decode(part, what) for part in parts]
 
 
 def join_packets(packets: list[bytes]) -> str:

@@ -27,6 +27,7 @@ MAX_FILE_BYTES = 1024 * 1024  # one configuration file
 MAX_ARGUMENTS = 256  # of one command
 _TABLE = "key-providers"
 _MEMBERS = ("cmd", "grpc", "grpc-tls")
+_MAX_DOTS = 200  # of one line: the library's memory grows with the square of a key's parts
 _FILES = ("root-ca-file", "cert-file", "key-file")
 
 
@@ -108,9 +109,11 @@ def _json(raw: bytes, path: str) -> dict[str, Any]:
 
 
 def _toml(raw: bytes, path: str) -> dict[str, Any]:
+    if any(line.count(b".") > _MAX_DOTS for line in raw.split(b"\n")):
+        raise UsageError(f"{path} has a line with over {_MAX_DOTS} dots")
     try:
         document = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of either library, or a number that is too long
         raise UsageError(f"{path} is not valid TOML") from None
     return _object(document.get(_TABLE, {}), f"{path}: {_TABLE}")
 

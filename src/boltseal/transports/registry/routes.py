@@ -131,7 +131,7 @@ def _read(path: str) -> dict[str, Any]:
     raw = read_user_file(path, "registries.conf", max_bytes=_MAX_BYTES)
     try:
         document = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of either library, or a number that is too long
         raise UsageError(f"{path} is not valid TOML") from None
     if isinstance(document.get("registries"), dict):
         raise UsageError(
