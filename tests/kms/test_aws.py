@@ -58,6 +58,26 @@ def test_an_endpoint_elsewhere_is_spoken_to_by_tls() -> None:
         assert found.client.get().meta.endpoint_url == f"{scheme}://{host}"
 
 
+@pytest.mark.parametrize("url", ["http://192.0.2.2:4566", "http://kms.example"])
+def test_plain_http_is_for_this_machine_alone(
+    aws: AwsBench, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """An endpoint that the environment names is held to the same."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(KeyServiceError, match="by plain HTTP"):
+        aws.recipient(aws.uri).seal(b"secret")
+    with pytest.raises(KeyServiceError, match="by plain HTTP"):
+        keys.identity(aws.uri, OPTIONS).service.client.get()  # type: ignore[attr-defined]
+
+
+def test_plain_http_goes_to_no_proxy(aws: AwsBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    data = aws.recipient(aws.uri).seal(b"secret")
+    assert aws.identity(aws.uri).unwrap(KEY_SERVICE, data) == b"secret"
+
+
 def test_an_arn_brings_its_region() -> None:
     arn = "arn:aws:kms:ap-south-1:111122223333:alias/app"
     found = keys.recipient(f"awskms:///{arn}", OPTIONS).service

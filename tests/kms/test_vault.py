@@ -100,6 +100,33 @@ def test_the_token_that_vault_login_leaves(vault: VaultBench, tmp_path: Path) ->
             round_trip(vault.uri, given)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://192.0.2.2:8200",
+        "http://vault.example",
+        "http://127.0.0.1.example:8200",
+        "http://localhost.example/x",
+        "http://[2001:db8::1]:8200",
+    ],
+)
+def test_plain_http_is_for_this_machine_alone(vault: VaultBench, address: str) -> None:
+    for call in (
+        lambda given: keys.recipient(vault.uri, given).seal(b"secret"),
+        lambda given: keys.identity(vault.uri, given).service.client.get(),  # type: ignore[attr-defined]
+    ):
+        with pytest.raises(KeyServiceError, match="by plain HTTP") as caught:
+            call(options(vault, VAULT_ADDR=address))
+        assert "https://" in (caught.value.hint or "")
+
+
+def test_plain_http_goes_to_no_proxy(vault: VaultBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    round_trip(vault.uri, options(vault))
+
+
 def test_a_token_never_shows(vault: VaultBench) -> None:
     token = "hvs.very-secret"
     with pytest.raises(KeyServiceError) as caught:
@@ -111,7 +138,16 @@ def test_a_token_never_shows(vault: VaultBench) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    [None, "", "vault.example:8200", "ftp://h", "http://user:pw@h", "http://h?x", "http://h\n"],
+    [
+        None,
+        "",
+        "vault.example:8200",
+        "ftp://h",
+        "http://user:pw@h",
+        "http://127.0.0.1@h",
+        "http://h?x",
+        "http://h\n",
+    ],
 )
 def test_an_address_that_is_none(vault: VaultBench, address: str | None) -> None:
     with pytest.raises(KeyServiceError, match="VAULT_ADDR") as caught:

@@ -1,12 +1,11 @@
 """AWS KMS, through boto3: Encrypt and Decrypt with a symmetric key.
 
 Credentials, region and endpoint come from boto3's own chain (variables, profiles, roles); an
-endpoint in the URI comes before them.
+endpoint in the URI comes before them. Plain HTTP is for endpoints on this machine itself.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -149,7 +148,14 @@ def service(uri: KeyUri, options: KeyOptions) -> AwsKms:
             retries={"mode": "standard", "total_max_attempts": limits.ATTEMPTS},
         )
         session = boto3.session.Session(region_name=region or None)
-        return session.client("kms", config=config, endpoint_url=_endpoint(uri.host))
+
+        def client(config: Any) -> Any:
+            return session.client("kms", config=config, endpoint_url=_endpoint(uri.host))
+
+        made = client(config)
+        if limits.is_plain(made.meta.endpoint_url, Trouble(uri)):
+            return client(config.merge(botocore.config.Config(proxies={})))
+        return made
 
     return AwsKms(uri, Lazily(connect))
 
@@ -158,15 +164,8 @@ def _endpoint(host: str) -> str | None:
     """The URL of an endpoint; plain HTTP on this machine itself alone, as LocalStack has it."""
     if not host:
         return None
-    return f"{'http' if _is_here(host) else 'https'}://{host}"
-
-
-def _is_here(host: str) -> bool:
     name = host.rpartition("]")[0].strip("[") if host.startswith("[") else host.partition(":")[0]
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
+    return f"{'http' if limits.is_here(name) else 'https'}://{host}"
 
 
 def _bytes(answer: Any, member: str, uri: KeyUri) -> bytes:

@@ -7,9 +7,11 @@ module maps them to the few below: which service, what is wrong, which key, what
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from boltseal.errors import KeyServiceError
 
@@ -129,6 +131,31 @@ class Trouble:
         return KeyServiceError(
             f"{self.uri.name} failed with {self.uri}: {printable(reason)}", hint=hint
         )
+
+
+def is_plain(url: str, trouble: Trouble) -> bool:
+    """Whether a service is spoken to by plain HTTP, which never leaves this machine.
+
+    Raises KeyServiceError when it would. A request to it holds a content key and a login, so a
+    proxy must not get it either: the callers see to that.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        return False
+    if not is_here(parts.hostname or ""):
+        raise trouble.failed(
+            "it is on another machine, and keys would go there by plain HTTP",
+            "give it an address with https://; plain HTTP is for localhost alone",
+        )
+    return True
+
+
+def is_here(host: str) -> bool:
+    """Whether a host is this machine itself, whatever a name server says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def printable(text: str) -> str:

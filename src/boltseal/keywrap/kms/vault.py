@@ -136,7 +136,10 @@ def service(uri: KeyUri, options: KeyOptions) -> VaultTransit:
     def connect() -> Any:
         if not _PATH.fullmatch(mount):
             raise trouble.failed("TRANSIT_SECRET_ENGINE_PATH names no path of an engine")
+        address = _address(environment.get("VAULT_ADDR"), trouble)
         session = requests.Session()
+        if limits.is_plain(address, trouble):
+            session.trust_env = False  # no proxy: it would read token and key
         retry = Retry(
             total=limits.ATTEMPTS - 1,
             backoff_factor=limits.PAUSE_SECONDS,
@@ -150,7 +153,7 @@ def service(uri: KeyUri, options: KeyOptions) -> VaultTransit:
             session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
         session.verify = _authority(environment.get("VAULT_CACERT"), trouble)
         return hvac.Client(
-            url=_address(environment.get("VAULT_ADDR"), trouble),
+            url=address,
             token=_token(environment, trouble),
             namespace=environment.get("VAULT_NAMESPACE") or None,
             timeout=(limits.CONNECT_SECONDS, limits.ANSWER_SECONDS),
