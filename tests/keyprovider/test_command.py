@@ -19,6 +19,7 @@ from boltseal import KeyOptions, parse_identity, parse_recipient
 from boltseal.errors import BoltsealError, KeyServiceError
 from boltseal.keywrap.keyprovider.words import shown
 from boltseal.keywrap.keyring import wrap
+from boltseal.keywrap.parse import parse_keyring
 from support import providers
 from support.providers import SECRET_LOOKING, configuration
 
@@ -96,6 +97,26 @@ def test_what_it_is_started_with(make: Callable[..., KeyOptions], tmp_path: Path
     found = json.loads(seen.read_text())
     assert found["environ"].keys() == {"PATH", "LC_ALL"}
     assert len(found["descriptors"]) == 4 + 1  # the three, the file it writes, the folder it lists
+
+
+def test_it_does_not_get_the_secrets_of_keys(
+    make: Callable[..., KeyOptions], tmp_path: Path, data: Path
+) -> None:
+    """Also of those that are named after it, and of those that are never read."""
+    seen = tmp_path / "seen.json"
+    options = make("environment", str(seen))
+    variables = {"P": "a", "Q": "b", "R": "c", "VAULT_TOKEN": "for it to use"}
+    options = replace(options, environment={**options.environment, **variables})
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    for name in ("pgp-locked.sec.gpg", "rsa2048.pem"):
+        (folder / name).write_bytes((data / "keys" / name).read_bytes())
+    recipient = parse_recipient("provider:acme", options)
+    locked = f"{data}/keys/pgp-locked.sec.gpg:env=P"
+    parse_keyring([locked, "provider:acme", f"{folder}:env=Q"], options)
+    wrap([recipient], SECRET)
+    found = json.loads(seen.read_text())["environ"]
+    assert found.keys() == {"PATH", "LC_ALL", "R", "VAULT_TOKEN"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boltseal.errors import BoltsealError, KeyServiceError, MissingExtraError
+from boltseal.keyprovider_server import provider
 from boltseal.keywrap import keyring
 from boltseal.keywrap.base import Identity, NotMyKeyError, Recipient
 from boltseal.keywrap.kms import keys, packet
@@ -50,6 +51,17 @@ def complaint(bench: Bench, error: BoltsealError) -> str:
     for leak in ("request id", "0c5d", "8f3a", "127.0.0.1", "api-version", "http://"):
         assert leak not in text
     return text
+
+
+def test_who_may_be_asked_by_several_threads(bench: Bench) -> None:
+    """The vendors promise it of their clients; requests, which hvac is made of, does not."""
+    identity = bench.identity(bench.uri)
+    assert getattr(identity, "is_concurrent") is (bench.name != "Vault Transit")  # noqa: B009
+    ring = provider.shared(keyring.Keyring((identity,)))  # as keyprovider serve has it
+    packets = [(KEY_SERVICE, wrap(bench))]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: ring.unwrap_packets(packets).secret, range(24)))
+    assert found == [SECRET] * 24
 
 
 def test_a_secret_comes_back(bench: Bench) -> None:

@@ -10,8 +10,14 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from boltseal.errors import BoltsealError, MalformedError, UsageError
-from boltseal.keywrap import envelope
+from boltseal.errors import (
+    BoltsealError,
+    IntegrityError,
+    LimitExceededError,
+    MalformedError,
+    UsageError,
+)
+from boltseal.keywrap import envelope, packets
 from boltseal.keywrap.keyprovider import protocol
 from boltseal.keywrap.keyring import check_mixture, wrap
 
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from boltseal.keywrap.base import Identity, Recipient
     from boltseal.keywrap.keyprovider.protocol import Shape
     from boltseal.keywrap.keyring import Keyring
+
+MAX_WRAPPED_KEYS = 64  # in one request: each may cost an operation of every private key
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +72,26 @@ class Provider:
         chosen = self._chosen(question.mine(self.name))
         if not self.allow_classical:
             check_mixture(chosen)
-        packets = wrap(chosen, question.data)
+        wrapped = wrap(chosen, question.data)
+        made = [(scheme, packet) for scheme, found in wrapped.items() for packet in found]
+        if _is_too_much(made):
+            raise LimitExceededError(
+                f"a key provider wraps for {MAX_WRAPPED_KEYS} recipients at most, as it would open "
+                "no more",
+                hint="name the recipients to boltseal encrypt itself",
+            )
         who = ", ".join(one.describe() for one in chosen)
-        return envelope.pack(packets), Event(question.operation, tuple(packets), who)
+        return envelope.pack(wrapped), Event(question.operation, tuple(wrapped), who)
 
     def _unwrap(self, question: Question) -> tuple[bytes, Event]:
         inside = envelope.open_up(question.data)
         if not inside:
             raise MalformedError("this key was not wrapped by Boltseal's key provider")
+        if _is_too_much(inside):
+            raise LimitExceededError(
+                f"a key provider looks at {MAX_WRAPPED_KEYS} wrapped keys of a request at most",
+                hint="give boltseal decrypt the private key itself",
+            )
         opened = self.keyring.unwrap_packets(inside)
         schemes = tuple(dict.fromkeys(scheme for scheme, _ in inside))
         return opened.secret, Event(question.operation, schemes, opened.identity)
@@ -100,6 +120,22 @@ class Provider:
                 "the parameter is none of the recipients that this key provider was started with"
             )
         return [self.any(parameter)]
+
+
+def _is_too_much(inside: Sequence[tuple[str, bytes]]) -> bool:
+    """One client must not keep the keys busy while others wait.
+
+    The recipients count and not the packets: a JWE alone may have 100 of them.
+    """
+    found = 0
+    for scheme, packet in inside:
+        try:
+            found += max(1, packets.count(scheme, packet))
+        except IntegrityError:  # whoever opens it says what is wrong
+            found += 1
+        if found > MAX_WRAPPED_KEYS:
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

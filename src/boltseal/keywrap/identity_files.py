@@ -37,6 +37,11 @@ class FileIdentity:
 
     members: tuple[Identity, ...]
 
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether several threads may use it at the same time."""
+        return all(getattr(member, "is_concurrent", False) for member in self.members)
+
     def handles(self, scheme: str) -> bool:
         return any(member.handles(scheme) for member in self.members)
 

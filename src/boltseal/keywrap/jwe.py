@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from boltseal.errors import KeyFileError, MalformedError
 from boltseal.jose import jwe
@@ -57,6 +57,7 @@ class JweIdentity:
 
     key: Key
     label: str = "key"
+    is_concurrent: ClassVar[bool] = True  # the key is only ever read
 
     def handles(self, scheme: str) -> bool:
         return scheme == SCHEME

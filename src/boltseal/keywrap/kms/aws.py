@@ -7,7 +7,7 @@ endpoint in the URI comes before them. Plain HTTP is for endpoints on this machi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from boltseal.errors import MissingExtraError
 from boltseal.keywrap.base import NotMyKeyError
@@ -59,6 +59,7 @@ class AwsKms:
 
     uri: KeyUri
     client: Lazily
+    is_concurrent: ClassVar[bool] = True  # boto3's clients are safe for threads
 
     def encrypt(self, content_key: bytes) -> Wrapped:
         answer = self._call("encrypt", Plaintext=content_key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from boltseal.errors import MissingExtraError
 from boltseal.keywrap.base import NotMyKeyError
@@ -33,6 +33,7 @@ class AzureKeyVault:
     uri: KeyUri
     settings: Lazily
     public: Lazily  # the public key and its version
+    is_concurrent: ClassVar[bool] = True  # each call has a client of its own
 
     def encrypt(self, content_key: bytes) -> Wrapped:
         trouble = Trouble(self.uri)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from boltseal.errors import MissingExtraError
 from boltseal.keywrap.base import NotMyKeyError
@@ -33,6 +33,7 @@ class GoogleKms:
 
     uri: KeyUri
     client: Lazily
+    is_concurrent: ClassVar[bool] = True  # gRPC's channels and stubs are safe for threads
 
     def encrypt(self, content_key: bytes) -> Wrapped:
         version = f"/cryptoKeyVersions/{self.uri.version}" if self.uri.version else ""

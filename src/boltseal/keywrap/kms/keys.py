@@ -68,6 +68,11 @@ class ServiceIdentity:
     service: KeyService = field(repr=False, compare=False)
     is_remote: bool = True
 
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether several threads may use it at the same time."""
+        return bool(getattr(self.service, "is_concurrent", False))
+
     def handles(self, scheme: str) -> bool:
         return scheme == KEY_SERVICE
 

@@ -40,7 +40,10 @@ _AGAIN = (412, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class VaultTransit:
-    """One key of a Transit engine. ``client`` gives hvac's client for one mount."""
+    """One key of a Transit engine. ``client`` gives hvac's client for one mount.
+
+    It is for one thread at a time: hvac holds a session of requests, which promises no more.
+    """
 
     uri: KeyUri
     client: Lazily

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from boltseal._io import strictjson
 from boltseal.errors import IntegrityError, KeyFileError
@@ -107,6 +107,7 @@ class Pkcs7Identity:
     key: rsa.RSAPrivateKey = field(repr=False)
     label: str = "key"
     subjects: tuple[Subject, ...] = ()
+    is_concurrent: ClassVar[bool] = True  # the key is only ever read
 
     def handles(self, scheme: str) -> bool:
         return scheme == SCHEME

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from boltseal._io import b64, strictjson
 from boltseal.errors import KeyFileError, MalformedError
@@ -67,6 +67,7 @@ class HybridIdentity:
 
     key: PrivateKey
     label: str = "key"
+    is_concurrent: ClassVar[bool] = True  # the key is only ever read
 
     def handles(self, scheme: str) -> bool:
         return scheme == QUANTUM_SAFE
