@@ -26,6 +26,10 @@ _MEMBERS = {
     "EC": ("kty", "crv", "x", "y", "d"),
 }
 _MAX_JWK_BYTES = 64 * 1024
+WANTED = (
+    f"use an RSA key of {algorithms.MIN_RSA_BITS} to {algorithms.MAX_RSA_BITS} bits, or an EC key "
+    "on P-256, P-384 or P-521"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def from_pyca(key: PyCaKey) -> Key:
         jwk = JWK.from_pyca(key)
     except Exception:  # noqa: BLE001  whatever the library raises
         # jwcrypto has several exception families for a curve or a key type it does not know
-        raise KeyFileError("this kind of key is not supported", hint=_WANTED) from None
+        raise KeyFileError("this kind of key is not supported", hint=WANTED) from None
     return _checked(jwk, None)
 
 
@@ -82,7 +86,7 @@ def from_json(raw: bytes) -> Key:
         raise KeyFileError("this is a JWK set", hint="put the one key into a file of its own")
     names = _MEMBERS.get(str(document.get("kty")))
     if names is None:
-        raise KeyFileError("the JWK's kty is neither RSA nor EC", hint=_WANTED)
+        raise KeyFileError("the JWK's kty is neither RSA nor EC", hint=WANTED)
     if document.get("use", "enc") != "enc":
         raise KeyFileError("the JWK's use is not enc: it is not meant for encryption")
     algorithm = document.get("alg")
@@ -93,6 +97,7 @@ def from_json(raw: bytes) -> Key:
     material = {name: document[name] for name in names if name in document}
     try:
         jwk = JWK(**material)
+        jwk.unsafe_skip_rsa_key_validation = True  # see _check_rsa
         jwk.thumbprint()
         # only this builds the key, and finds a point that is not on its curve
         jwk.get_op_key("sign" if jwk.has_private else "verify")
@@ -101,21 +106,47 @@ def from_json(raw: bytes) -> Key:
     return _checked(jwk, algorithm)
 
 
-_WANTED = "use an RSA key of 2048 bits or more, or an EC key on P-256, P-384 or P-521"
-
-
 def _checked(jwk: JWK, algorithm: str | None) -> Key:
     public: dict[str, Any] = json.loads(jwk.export_public())
     kty = str(public["kty"])
     if kty == "RSA":
         bits = jwk.get_op_key("verify").key_size
         if not algorithms.MIN_RSA_BITS <= bits <= algorithms.MAX_RSA_BITS:
-            raise KeyFileError(f"an RSA key of {bits} bits is refused", hint=_WANTED)
+            raise KeyFileError(f"an RSA key of {bits} bits is refused", hint=WANTED)
+        if jwk.has_private:
+            _check_rsa(jwk)
         detail = str(bits)
     elif kty == "EC" and public["crv"] in algorithms.CURVES:
         detail = str(public["crv"])
     else:
-        raise KeyFileError("this kind of key is not supported", hint=_WANTED)
+        raise KeyFileError("this kind of key is not supported", hint=WANTED)
     if algorithm is not None and algorithm not in algorithms.algorithms_for(kty):
         raise KeyFileError(f"the JWK's alg {algorithm} does not fit its kty {kty}")
     return Key(jwk, kty, detail, bool(jwk.has_private), algorithm)
+
+
+def _check_rsa(jwk: JWK) -> None:
+    """Build the private key, and see whether its numbers fit together (RFC 8017 section 3.2).
+
+    The library would also look whether the primes are prime. That takes four seconds for 8,192
+    bits, for crafted numbers any time, and nothing stops it. A key that has other factors opens
+    nothing, and what is computed with it is no more than wrong.
+    """
+    misfit = KeyFileError("the numbers of the RSA key do not fit together")
+    jwk.unsafe_skip_rsa_key_validation = True
+    try:
+        one = jwk.get_op_key("decrypt").private_numbers()
+    except Exception:  # noqa: BLE001  whatever the library raises
+        raise misfit from None
+    n, e = one.public_numbers.n, one.public_numbers.e
+    fits = (
+        min(one.p, one.q) > 1
+        and one.p * one.q == n
+        and e * one.d % (one.p - 1) == 1
+        and e * one.d % (one.q - 1) == 1
+        and one.dmp1 == one.d % (one.p - 1)
+        and one.dmq1 == one.d % (one.q - 1)
+        and one.iqmp * one.q % one.p == 1
+    )
+    if not fits:
+        raise misfit

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, cast
 
 from boltseal.errors import KeyFileError
 from boltseal.jose import jwk
-from boltseal.keywrap import advice
+from boltseal.keywrap import advice, privateform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from boltseal.jose.jwk import Key, PyCaKey
+    from boltseal.keywrap.privateform import PrivateForm
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
 _PUBLIC_PEM = re.compile(rb"-----BEGIN (?:RSA )?PUBLIC KEY-----")
@@ -60,8 +61,6 @@ def load_public(raw: bytes, label: str) -> Key:
 
 def load_private(raw: bytes, label: str, passphrase: Callable[[], bytes | None]) -> Key:
     """An identity's private key; ``passphrase`` is asked only when the key is encrypted."""
-    from cryptography.hazmat.primitives import serialization
-
     if raw.lstrip()[:1] == b"{":
         key = _labelled(label, lambda: jwk.from_json(raw))
         if not key.is_private:
@@ -76,41 +75,38 @@ def load_private(raw: bytes, label: str, passphrase: Callable[[], bytes | None])
             f"{label} holds a {name.lower()}, not a private key",
             hint="opening an image takes the private key",
         )
-    load = (
-        serialization.load_der_private_key if name is None else serialization.load_pem_private_key
-    )
-    loaded: object
-    try:
-        loaded = load(raw, None)
-    except TypeError:
-        loaded = _with_passphrase(raw, label, load, passphrase)
-    except Exception:  # noqa: BLE001  whatever the library raises
-        raise _no_private(label) from None
-    return _labelled(label, lambda: jwk.from_pyca(cast("PyCaKey", loaded)))
+    form = privateform.find(raw, label)
+    if form is None:
+        raise _no_private(label)
+    secret = _passphrase(label, passphrase) if form.is_encrypted else None
+    loaded = _private_key(form, label, secret)
+    return _labelled(label, lambda: jwk.from_pyca(loaded))
 
 
-def _with_passphrase(
-    raw: bytes,
-    label: str,
-    load: Callable[[bytes, bytes | None], object],
-    passphrase: Callable[[], bytes | None],
-) -> object:
-    secret = passphrase()
+def _passphrase(label: str, ask: Callable[[], bytes | None]) -> bytes:
+    secret = ask()
     if secret is None:
         raise KeyFileError(
             f"{label} is encrypted",
             hint="add its passphrase: FILE:file=PATH, FILE:fd=N or FILE:env=NAME",
         )
-    from cryptography.exceptions import UnsupportedAlgorithm
+    return secret
 
+
+def _private_key(form: PrivateForm, label: str, secret: bytes | None) -> PyCaKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    load = serialization.load_pem_private_key if form.is_pem else serialization.load_der_private_key
     try:
-        return load(raw, secret)
+        # whether RSA's numbers fit together is looked at in jose.jwk, at a price that is known
+        return cast("PyCaKey", load(form.content, secret, unsafe_skip_rsa_key_validation=True))
     except UnsupportedAlgorithm:
-        raise KeyFileError(
-            f"{label} is encrypted in a way, or holds a kind of key, that is not supported",
-            hint="an X-Wing key has to be in a file without a passphrase",
-        ) from None
+        wrong = privateform.not_supported if secret is not None else privateform.other_kind
+        raise wrong(label) from None
     except Exception:  # noqa: BLE001  whatever the library raises
+        if secret is None:
+            raise _no_private(label) from None
         raise KeyFileError(
             f"{label} does not open with the passphrase given",
             hint="what stands behind FILE: is taken for the passphrase itself, unless it is "
