@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boltseal.errors import IntegrityError, LimitExceededError, MalformedError
+from boltseal.keywrap import tries
 from boltseal.keywrap.base import NotMyKeyError, WrappedKey
 from boltseal.keywrap.pgp import opening, packet
 
@@ -155,6 +156,16 @@ def test_only_session_keys_of_ours_are_tried() -> None:
     many = packet.parse(session_key("00" * 8) * 20 + ENCRYPTED)
     with pytest.raises(LimitExceededError, match="tried"):
         opening.ours(many, {"AA" * 8: 1, "BB" * 8: 2})
+
+
+def test_all_messages_of_a_layer_have_one_bound() -> None:
+    message = packet.parse(session_key("AA" * 8) * 30 + ENCRYPTED)
+    with tries.of_one_layer():
+        assert sum(len(opening.ours(message, {"AA" * 8: 1})) for _ in range(2)) == 60
+        with pytest.raises(NotMyKeyError, match="64 session keys of a layer"):
+            opening.ours(message, {"AA" * 8: 1})
+    with tries.of_one_layer():
+        assert len(opening.ours(message, {"AA" * 8: 1})) == 30
 
 
 def change(raw: bytes, edits: list[tuple[int, int]]) -> bytes:

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from boltseal.errors import KeyServiceError, LimitExceededError, MalformedError
+from boltseal.keywrap import tries
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.pgp import gnupg, packet
 from boltseal.keywrap.pgp.child import Bounds
@@ -71,7 +72,8 @@ def ours(message: Message, keys: Mapping[str, int]) -> list[SessionKey]:
     """The session keys that one of our ``keys`` (id and algorithm) may open.
 
     A hidden one may be anybody's: it comes back named for each of our keys, so that GnuPG tries no
-    others. Raises NotMyKeyError when there are none, LimitExceededError over MAX_TRIES.
+    others. Raises NotMyKeyError when there are none, or when the layer has had its tries already;
+    LimitExceededError over MAX_TRIES.
     """
     mine = [one for one in message.keys if one.key_id in keys]
     hidden = [one for one in message.keys if one.is_hidden]
@@ -88,6 +90,11 @@ def ours(message: Message, keys: Mapping[str, int]) -> list[SessionKey]:
         raise LimitExceededError(
             f"{packet.WHAT} would have over {MAX_TRIES} session keys tried, which is the limit"
         )
+    if tries.may_try(len(found)) < len(found):
+        raise NotMyKeyError(
+            f"GnuPG is asked about {tries.MAX_TRIES} session keys of a layer at most"
+        )
+    tries.tried(len(found))
     return found
 
 
