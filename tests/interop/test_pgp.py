@@ -19,7 +19,7 @@ from boltseal.errors import (
     MalformedError,
     UsageError,
 )
-from boltseal.keywrap import keyring
+from boltseal.keywrap import keyring, secrets
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.options import KeyOptions
 from boltseal.keywrap.parse import parse_identity, parse_recipient
@@ -301,6 +301,14 @@ def test_pinentry_learns_the_terminal_when_somebody_can_be_asked(
     assert "LC_ALL" not in found
     kinds = replace(kinds, environment={"GPG_TTY": "/dev/tty7"})
     assert dict(gnupg.find(kinds).environment)["GPG_TTY"] == "/dev/tty7"
+
+
+def test_gnupg_does_not_get_the_secret_of_a_key() -> None:
+    variables = {"PINENTRY_USER_DATA": "secret", "TERM": "xterm", "VAULT_TOKEN": "secret"}
+    kinds = KeyOptions(environment={**variables, "PATH": os.environ["PATH"]})
+    secrets.reader("env=PINENTRY_USER_DATA", kinds)
+    found = dict(gnupg.find(kinds).environment)
+    assert (found.get("TERM"), "secret" in found.values()) == ("xterm", False)
 
 
 def test_newer_gnupg_is_kept_from_its_own_form(data: Path, tmp_path: Path, crowd: Crowd) -> None:

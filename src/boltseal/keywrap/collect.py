@@ -60,7 +60,7 @@ class Collection:
 
     def _add_folder(self, folder: str, how: str | None) -> None:
         """Every key below a folder. What is no key is skipped with a note."""
-        passphrase = None if how is None else secrets.read(how, self._options.environment)
+        passphrase = None if how is None else secrets.reader(how, self._options)()
         found = 0
         for file in keydir.walk(folder):
             if file.problem is not None:

@@ -73,10 +73,11 @@ def load(text: str, options: KeyOptions) -> Loaded:
     path, how = split(text)
     if not path:
         raise UsageError("a key needs a file name", hint="write FILE or FILE:pass=TEXT")
+    read = None if how is None else secrets.reader(how, options)
 
     def passphrase() -> bytes | None:
-        if how is not None:
-            return secrets.read(how, options.environment)
+        if read is not None:
+            return read()
         return options.ask(path) if options.ask is not None else None
 
     return load_bytes(read_key_file(path), path, passphrase, options, given=how is not None)

@@ -50,12 +50,14 @@ class KeyOptions:
     provider_timeout: float = 60.0
     """Seconds that one answer of a key provider may take."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Variables that ``env=NAME`` may name, and what programs such as GnuPG are started with."""
+    """Variables that ``env=NAME`` may name; programs get some of the others, or all of them."""
     ask: Callable[[str], bytes | None] | None = None
     """Asks a human for the passphrase or PIN of what is named; None when nobody can be asked."""
 
     refused_pins: set[bytes] = field(default_factory=set, repr=False, compare=False)
     """Digests of PINs that tokens refused: several keys of one token must not lock it."""
+    secret_variables: set[str] = field(default_factory=set, repr=False, compare=False)
+    """Names of variables that a key's ``env=NAME`` named: they hold secrets, for us alone."""
 
     def __post_init__(self) -> None:
         if self.oaep_hash not in OAEP_HASHES:
@@ -64,6 +66,17 @@ class KeyOptions:
             )
         if not 0 < self.provider_timeout <= 3600:
             raise UsageError("the time limit of key providers is between 0 and 3600 seconds")
+
+    def child_environment(self) -> dict[str, str]:
+        """What a program may be started with now: ``environment`` without the secrets in it.
+
+        Ask for it when the program is started: keys that are named later add to the secrets.
+        """
+        return {
+            name: value
+            for name, value in self.environment.items()
+            if name not in self.secret_variables
+        }
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], **given: Any) -> KeyOptions:

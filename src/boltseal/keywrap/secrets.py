@@ -9,10 +9,21 @@ from boltseal._io.files import read_bounded, read_user_file, storage_errors
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from boltseal.keywrap.options import KeyOptions
 
 MAX_SECRET_BYTES = 4096
 FORMS = "file=PATH, fd=N, env=NAME or pass=TEXT"
+
+
+def reader(rest: str, options: KeyOptions, *, bare: bool = True) -> Callable[[], bytes]:
+    """What reads it, when it is needed. From now on no child gets the variable that it names: a
+    key provider may be asked before this key's passphrase is."""
+    kind, equals, value = rest.partition("=")
+    if equals and kind == "env":
+        options.secret_variables.add(value)
+    return lambda: read(rest, options.environment, bare=bare)
 
 
 def read(rest: str, environment: Mapping[str, str], *, bare: bool = True) -> bytes:

@@ -10,7 +10,7 @@ from boltseal.keywrap.keyprovider import config, protocol
 from boltseal.spec import annotations as names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from boltseal.keywrap.keyprovider.config import Provider
     from boltseal.keywrap.options import KeyOptions
@@ -27,7 +27,7 @@ class Asking:
 
     provider: Provider
     timeout: float
-    environment: Mapping[str, str] = field(repr=False, compare=False)
+    environment: Callable[[], Mapping[str, str]] = field(repr=False, compare=False)
 
     def ask(self, operation: str, question: bytes) -> bytes:
         """The packet or the secret that it answers with. Raises KeyServiceError."""
@@ -35,7 +35,7 @@ class Asking:
         if isinstance(way, config.Command):
             from boltseal.keywrap.keyprovider import command
 
-            raw = command.ask(name, way, question, self.timeout, self.environment)
+            raw = command.ask(name, way, question, self.timeout, self.environment())
         else:
             from boltseal.keywrap.keyprovider import service
 
@@ -119,7 +119,7 @@ def identity(rest: str, options: KeyOptions) -> ProviderIdentity:
 
 
 def _asking(name: str, options: KeyOptions) -> Asking:
-    return Asking(config.find(name, options), options.provider_timeout, options.environment)
+    return Asking(config.find(name, options), options.provider_timeout, options.child_environment)
 
 
 def _split(rest: str) -> tuple[str, str]:

@@ -90,7 +90,7 @@ class GnuPG:
 
 def find(options: KeyOptions, *, home: str | None = None) -> GnuPG:
     """GnuPG as the user has it, or with a ``home`` of ours. Raises KeyServiceError."""
-    environment = options.environment
+    environment = options.child_environment()
     path = environment.get("PATH") or _DEFAULT_PATH
     for name in _PROGRAMS:
         program = shutil.which(name, path=path)
