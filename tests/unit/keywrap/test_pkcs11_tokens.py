@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +19,10 @@ from boltseal.errors import (
     MissingExtraError,
     NotFoundError,
 )
+from boltseal.keywrap import tries
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.pkcs11 import frames, packet
-from boltseal.keywrap.pkcs11.keys import MAX_TRIES, Pkcs11Recipient
+from boltseal.keywrap.pkcs11.keys import Pkcs11Recipient
 from boltseal.keywrap.pkcs11.process import Worker
 
 if TYPE_CHECKING:
@@ -169,7 +170,9 @@ class Fake:
 @pytest.fixture
 def fake(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     (tmp_path / "module.so").write_bytes(b"")
-    (tmp_path / "policy.yaml").write_text(f"pkcs11: {{allowed-module-paths: ['{tmp_path}/']}}\n")
+    (tmp_path / "policy.yaml").write_text(
+        f"pkcs11: {{allowed-module-paths: ['{tmp_path}/'], allowed-module-env: [FAKE, LOG, KEY]}}\n"
+    )
     binding = tmp_path / "path"
     binding.mkdir()
     (binding / "sitecustomize.py").write_text(FAKE)
@@ -214,15 +217,94 @@ def test_a_packet_that_names_no_hash(fake: Fake, keys: Path) -> None:
     ]
 
 
+NAMELESS = packet.Wrapped(b"\x01" * 256, "sha1")
+
+
 def test_its_own_is_asked_about_first_and_not_without_end(fake: Fake, wrapped: bytes) -> None:
     (mine,) = packet.parse(wrapped)
-    foreign = packet.Wrapped(b"\x01" * 256, "sha1", "x" * 43)
-    raw = packet.build([*[foreign] * 200, mine, *[foreign] * 50])
+    raw = packet.build([*[NAMELESS] * 200, mine, *[NAMELESS] * 50])
     assert fake.identity().unwrap("pkcs11", raw) == SECRET
     assert len(fake.log("decrypt")) == 1
-    with pytest.raises(NotMyKeyError, match="none of the first 64 blobs"):
+    with pytest.raises(NotMyKeyError, match="asked about 64 wrapped keys of a layer at most"):
+        fake.identity().unwrap("pkcs11", packet.build([NAMELESS] * 256))
+    assert len(fake.log("decrypt")) == 1 + tries.MAX_TRIES
+
+
+def test_a_blob_that_names_another_key_is_not_tried(fake: Fake, wrapped: bytes) -> None:
+    foreign = packet.Wrapped(b"\x01" * 256, "sha1", "x" * 43)
+    with pytest.raises(NotMyKeyError, match="wrapped for another key"):
         fake.identity().unwrap("pkcs11", packet.build([foreign] * 256))
-    assert len(fake.log("decrypt")) == 1 + MAX_TRIES
+    assert not fake.log("decrypt")
+    # a token that does not tell its modulus cannot know
+    (mine,) = packet.parse(wrapped)
+    raw = packet.build([foreign, mine])
+    assert fake.identity("no-modulus").unwrap("pkcs11", raw) == SECRET
+    assert len(fake.log("decrypt")) == 2
+
+
+def test_all_packets_of_a_layer_have_one_bound(fake: Fake, wrapped: bytes) -> None:
+    identity = fake.identity()
+    with tries.of_one_layer():
+        for count in (40, 40, 1):
+            with pytest.raises(NotMyKeyError):
+                identity.unwrap("pkcs11", packet.build([NAMELESS] * count))
+        with pytest.raises(NotMyKeyError, match="64 wrapped keys of a layer"):
+            identity.unwrap("pkcs11", wrapped)
+    assert len(fake.log("decrypt")) == 64
+    with tries.of_one_layer():  # the next layer
+        assert identity.unwrap("pkcs11", wrapped) == SECRET
+
+
+def key_file(fake: Fake, name: str) -> str:
+    path = fake.folder / "key.yaml"
+    path.write_text(
+        f"pkcs11: {{uri: '{fake.uri}&pin-value={PIN}'}}\nmodule: {{env: {{{name}: x}}}}"
+    )
+    return str(path)
+
+
+def test_a_key_file_sets_what_the_policy_allows(fake: Fake, wrapped: bytes) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "P11_KIT_STRICT", "LD_PRELOAD"):
+        for text in (key_file(fake, name), f"pkcs11:{key_file(fake, name)}"):
+            with pytest.raises(KeyFileError, match=f"sets {name}, which a key file may not"):
+                parse_identity(text, fake.options())
+            with pytest.raises(KeyFileError, match=f"sets {name}, which a key file may not"):
+                parse_recipient(f"pkcs11:{key_file(fake, name)}", fake.options())
+    assert not fake.log()  # the module was never loaded
+    for name in ("SOFTHSM2_CONF", "FAKE"):
+        identity = parse_identity(key_file(fake, name), fake.options())
+        assert identity.unwrap("pkcs11", wrapped) == SECRET
+
+
+@pytest.mark.parametrize("spelling", ["", "pkcs11:"])
+def test_a_module_gets_no_secrets_of_others(fake: Fake, wrapped: bytes, spelling: str) -> None:
+    options = fake.options()
+    secrets = {"VAULT_TOKEN": "s", "AWS_SECRET_ACCESS_KEY": "s", "SOFTHSM_PIN": PIN}
+    options = replace(options, environment={**options.environment, **secrets, "LANG": "C"})
+    path = key_file(fake, "SOFTHSM2_CONF")
+    identity = parse_identity(f"{spelling}{path}:env=SOFTHSM_PIN", options)
+    assert identity.unwrap("pkcs11", wrapped) == SECRET
+    worker = identity.token._worker  # type: ignore[attr-defined]
+    with open(f"/proc/{worker._process.pid}/environ", "rb") as file:
+        names = {one.partition(b"=")[0] for one in file.read().split(b"\0") if one}
+    assert names == {b"FAKE", b"LOG", b"KEY", b"LANG", b"PYTHONPATH"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pkcs11:tokn=x?pin-value=hunter2",
+        "pkcs11:/none?pin-value=hunter2",
+        "pkcs11:none.yaml?pin=hunter2",
+        "pkcs11:tokn=x;pin-value=hunter2",
+        "pkcs11:none.yaml:pass=hunter2",
+    ],
+)
+def test_a_misspelt_uri_does_not_show_its_pin(text: str) -> None:
+    for make in (parse_identity, parse_recipient):
+        with pytest.raises(BoltsealError) as caught:
+            make(text)
+        assert "hunter2" not in f"{caught.value}{caught.value.hint}"
 
 
 def test_a_token_that_keeps_its_modulus(fake: Fake, wrapped: bytes) -> None:

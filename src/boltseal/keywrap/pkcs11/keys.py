@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from boltseal.errors import BoltsealError, KeyFileError, UsageError
-from boltseal.keywrap import identity_files, jwe, keyfiles, secrets
+from boltseal.keywrap import identity_files, jwe, keyfiles, secrets, tries
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.pkcs11 import document, packet, problems
 from boltseal.keywrap.pkcs11 import uri as uris
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from boltseal.keywrap.options import KeyOptions
 
 SCHEME = packet.SCHEME
-MAX_TRIES = 64  # blobs of one packet that a token is asked about
 SECRET_BYTES = 192  # of the private options that every implementation wraps, with SHA-256 digest
 _HASH_BYTES = {"sha1": 20, "sha256": 32}
 
@@ -89,14 +88,17 @@ class Pkcs11Identity:
             if not usable:
                 raise NotMyKeyError(f"no recipient has an RSA key of {public.key_size} bits")
             own = _thumbprint(public)
-        # our own by its name first; the others still count, since a name is only a hint
-        usable.sort(key=lambda one: one.kid != own)
+        if own is not None:  # ours by its name first; and those that do not say whose they are
+            usable = [one for one in usable if one.kid in (None, own)]
+            usable.sort(key=lambda one: one.kid != own)
         return self._first(usable, own)
 
     def _first(self, usable: Sequence[packet.Wrapped], own: str | None) -> bytes:
-        tries = [(one, name) for one in usable for name in one.hashes]
+        wanted = [(one, name) for one in usable for name in one.hashes]
+        bound = tries.may_try(len(wanted))
         missing: str | None = None
-        for one, name in tries[:MAX_TRIES]:
+        for one, name in wanted[:bound]:
+            tries.tried()
             try:
                 return self.token.decrypt(one.blob, name)
             except NotMyKeyError:
@@ -108,8 +110,8 @@ class Pkcs11Identity:
             raise problems.no_hash(self.describe(), missing)
         raise NotMyKeyError(
             "it was wrapped for another key"
-            if len(tries) <= MAX_TRIES
-            else f"none of the first {MAX_TRIES} blobs of the packet is for it"
+            if len(wanted) == bound
+            else f"a token is asked about {tries.MAX_TRIES} wrapped keys of a layer at most"
         )
 
     def describe(self) -> str:
@@ -123,6 +125,9 @@ def recipient(rest: str, options: KeyOptions) -> Pkcs11Recipient:
     """
     if not os.path.exists(rest) and uris.looks_like(rest):
         return _from_token(_from_uri(rest, options), options)
+    if identity_files.split(rest)[1] is not None and not os.path.exists(rest):
+        # what is behind it may be a PIN, and is not shown
+        raise UsageError("a recipient's file has no PIN behind it", hint="write pkcs11:FILE")
     raw = identity_files.read_key_file(rest)
     if document.is_key_file(raw):
         return _from_token(_from_yaml(raw, rest, options, None, None), options)
@@ -144,7 +149,7 @@ def identity(rest: str, options: KeyOptions) -> Pkcs11Identity:
             f"{path} is not the YAML of a PKCS#11 key",
             hint="write pkcs11: with uri: below it; other private keys are named without pkcs11:",
         )
-    given = None if how is None else lambda: secrets.read(how, options.environment, bare=False)
+    given = None if how is None else secrets.reader(how, options, bare=False)
     return identity_from_yaml(raw, path, options, given=given)
 
 

@@ -1,8 +1,9 @@
-"""Which modules may be loaded, and where they are looked for.
+"""Which modules may be loaded, where they are looked for, and what key files may set for them.
 
 A module is code that runs with our rights, and a key file names it: so only what the policy allows
 is loaded. As elsewhere, an entry of ``allowed-module-paths`` is a file, or with a slash at its end
-a folder (not what is in folders below it).
+a folder (not what is in folders below it). ``allowed-module-env`` is ours, and other readers pass
+over it: names of variables that reach a module, from a key file or from the user's environment.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 INTERNAL = "internal"
 MAX_ENTRIES = 256  # folders and paths of one policy
 MAX_FILES = 20_000  # files of one folder of modules
-_NAMES = ("module-directories", "allowed-module-paths")
+_NAMES = ("module-directories", "allowed-module-paths", "allowed-module-env")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Policy:
     allowed: tuple[str, ...]
     origin: str
     file: str
+    variables: tuple[str, ...] = ()
 
     def module(self, uri: TokenUri) -> str:
         """The path of the module that a URI names. Raises KeyServiceError."""
@@ -98,13 +100,17 @@ def read(path: str) -> Policy:
         raise KeyFileError(error.message) from None
     about = document.load(raw, path).get("pkcs11", "")
     if not isinstance(about, dict) or not about.keys() <= set(_NAMES):
-        raise KeyFileError(f"{path} has no pkcs11: with {' and '.join(_NAMES)}, and nothing else")
-    folders, allowed = (_paths(about.get(name) or [], f"{path}: {name}") for name in _NAMES)
-    return Policy(folders, allowed, path, path)
+        raise KeyFileError(f"{path} has no pkcs11: with {', '.join(_NAMES)}, and nothing else")
+    found = {name: about.get(name) or [] for name in _NAMES}
+    folders, allowed = (_paths(found[name], f"{path}: {name}") for name in _NAMES[:2])
+    return Policy(
+        folders, allowed, path, path, _variables(found[_NAMES[2]], f"{path}: {_NAMES[2]}")
+    )
 
 
 def default_directories() -> tuple[str, ...]:
-    """Where distributions keep modules."""
+    """Where distributions keep modules, and nothing else: a library of another kind may load what
+    its variables and files name, as libp11-kit does, which Debian has among all others."""
     machine = os.uname().machine
     # Debian's name for the machine
     tuple_ = "arm-linux-gnueabihf" if machine.startswith("armv") else f"{machine}-linux-gnu"
@@ -113,7 +119,7 @@ def default_directories() -> tuple[str, ...]:
         "/usr/lib/pkcs11/",
         "/usr/local/lib/pkcs11/",
         "/usr/lib/softhsm/",
-        *(f"/usr/lib/{tuple_}/{folder}" for folder in ("pkcs11/", "softhsm/", "")),
+        *(f"/usr/lib/{tuple_}/{folder}" for folder in ("pkcs11/", "softhsm/")),
     )
 
 
@@ -122,6 +128,14 @@ def _paths(value: Any, what: str) -> tuple[str, ...]:
         raise KeyFileError(f"{what} is not a list of at most {MAX_ENTRIES} paths")
     if not all(isinstance(one, str) and one.startswith("/") for one in value):
         raise KeyFileError(f"{what} has something that is not an absolute path")
+    return tuple(value)
+
+
+def _variables(value: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_ENTRIES:
+        raise KeyFileError(f"{what} is not a list of at most {MAX_ENTRIES} names of variables")
+    if not all(isinstance(one, str) and document.VARIABLE.fullmatch(one) for one in value):
+        raise KeyFileError(f"{what} has something that is not the name of a variable")
     return tuple(value)
 
 

@@ -11,7 +11,7 @@ from boltseal._io.files import read_user_file
 from boltseal.errors import KeyFileError, KeyServiceError, LimitExceededError, MissingExtraError
 from boltseal.keywrap import secrets
 from boltseal.keywrap.base import NotMyKeyError
-from boltseal.keywrap.pkcs11 import policy, problems
+from boltseal.keywrap.pkcs11 import policy, problems, variables
 from boltseal.keywrap.pkcs11.process import RefusedError, Worker
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ class TokenKey:
     ) -> None:
         _require_binding()
         self.label = label
-        self.module = policy.find(options).module(uri)
+        rules = policy.find(options)
+        variables.check(environment, rules.variables, label, rules.file)
+        self.module = rules.module(uri)
+        self._rules = rules
         self._uri = uri
         self._pin = pin
         self._options = options
@@ -155,7 +158,8 @@ class TokenKey:
 
     def _start(self) -> tuple[Worker, str]:
         options = self._options
-        self._worker = Worker(self.module, options.environment, options.provider_timeout)
+        own = variables.passed(options.child_environment(), self._rules.variables)
+        self._worker = Worker(self.module, own, options.provider_timeout)
         found = self._worker.ask(
             "token", module=self.module, env=self._environment, token=self._uri.token
         )

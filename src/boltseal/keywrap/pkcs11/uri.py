@@ -36,6 +36,8 @@ _TYPES = ("public", "private", "cert")
 _VALUE = r"(?:[A-Za-z0-9\-._~:\[\]@!$'()*+,={more}]|%[0-9A-Fa-f]{{2}})*"
 _PATH_VALUE = re.compile(_VALUE.format(more="&"))
 _QUERY_VALUE = re.compile(_VALUE.format(more="/?|"))
+_PINS = ("pin-value", "pin-source")
+_URI = re.compile(r"[A-Za-z0-9_-]+=")
 _VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
 _ESCAPE = "write other characters as %XX, a space as %20"
 
@@ -68,8 +70,11 @@ class TokenUri:
 
 
 def looks_like(text: str) -> bool:
-    """Whether text behind ``pkcs11:`` is the rest of a URI and not the name of a file."""
-    return text.startswith("?") or text.partition("=")[0] in _PATH
+    """Whether text behind ``pkcs11:``, which names no file, is the rest of a URI.
+
+    One that is misspelt counts, too: it may hold a PIN, and the errors of files show their names.
+    """
+    return "?" in text or any(f"{name}=" in text for name in _PINS) or bool(_URI.match(text))
 
 
 def parse(text: str) -> TokenUri:
