@@ -59,6 +59,54 @@ def test_on_a_socket(tmp_path: Path, sockets: Path) -> None:
         round_trip(options(tmp_path, f"unix://{sockets}/s"))
 
 
+@pytest.mark.parametrize("whose", ["socket", "folder", "link"])
+def test_a_socket_of_somebody_else_is_not_used(
+    tmp_path: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """Whoever listens where a provider is expected would get every layer key."""
+    asked: list[str] = []
+    if whose == "link":
+        (sockets / "ours").mkdir(mode=0o700)
+        (sockets / "ours/s").symlink_to(sockets / "s")
+    with grpc_provider(lambda method, _: asked.append(method), address=f"unix:{sockets}/s"):
+        if os.geteuid() == 0:
+            os.chown(sockets / "s" if whose == "socket" else sockets, 65534, 65534)
+        else:  # who cannot give anything away becomes somebody else
+            monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        given = options(
+            tmp_path, f"unix:{sockets}/ours/s" if whose == "link" else f"unix:{sockets}/s"
+        )
+        with pytest.raises(KeyServiceError, match=r"is of another user|others can write"):
+            round_trip(given)
+    assert asked == []
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_a_socket_in_a_folder_of_everybody_is_not_used(
+    tmp_path: Path, sockets: Path, mode: int
+) -> None:
+    with grpc_provider(aes, address=f"unix:{sockets}/s"):
+        round_trip(options(tmp_path, f"unix:{sockets}/s"))
+        sockets.chmod(mode)
+        with pytest.raises(KeyServiceError, match="others can write to the folder"):
+            round_trip(options(tmp_path, f"unix:{sockets}/s"))
+
+
+def test_nobody_has_the_socket(tmp_path: Path, sockets: Path) -> None:
+    with pytest.raises(KeyServiceError, match="cannot be reached: no such file"):
+        round_trip(options(tmp_path, f"unix:{sockets}/s"))
+    with pytest.raises(KeyServiceError, match="cannot be reached: no such file"):
+        round_trip(options(tmp_path, f"unix:{sockets}/absent/s"))
+    (sockets / "s").write_text("")
+    with pytest.raises(KeyServiceError, match="is no socket"):
+        round_trip(options(tmp_path, f"unix:{sockets}/s"))
+    (sockets / "s").unlink()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"{sockets}/s")
+    with pytest.raises(KeyServiceError, match="cannot be reached"):
+        round_trip(options(tmp_path, f"unix:{sockets}/s"))
+
+
 def test_a_proxy_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from boltseal._io.files import folder_of, storage_errors
 from boltseal.errors import StorageError
+from boltseal.keywrap.keyprovider.sockets import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ def listening(path: str, bind: Callable[[], object]) -> Iterator[None]:
     done safely. Binding changes the process's umask for a moment.
     """
     with storage_errors(f"making the socket {path}"):
-        _check_folder(os.path.dirname(path))
+        check_folder(os.path.dirname(path))
         with folder_of(path):  # two that start at the same time take turns
             _clear(path)
             before = os.umask(0o177)
@@ -40,16 +41,6 @@ def listening(path: str, bind: Callable[[], object]) -> Iterator[None]:
         with suppress(OSError):
             if os.path.samestat(os.lstat(path), made):  # not that of a successor
                 os.unlink(path)
-
-
-def _check_folder(folder: str) -> None:
-    """Nobody else may be able to put another socket in its place."""
-    info = os.stat(folder)
-    if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StorageError(
-            f"the socket's folder {folder} can be written to by others",
-            hint="make one that cannot: mkdir -m 700 DIR",
-        )
 
 
 def _clear(path: str) -> None:

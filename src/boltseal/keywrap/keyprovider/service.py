@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from boltseal.errors import KeyServiceError, MissingExtraError
-from boltseal.keywrap.keyprovider import words
+from boltseal.keywrap.keyprovider import sockets, words
 from boltseal.keywrap.keyprovider.protocol import MAX_MESSAGE_BYTES, WRAP
 
 if TYPE_CHECKING:
@@ -46,10 +46,13 @@ def grpc_library() -> Any:
 def ask(name: str, service: Service, operation: str, question: bytes, timeout: float) -> bytes:
     """Send a question to the provider ``name``, over a connection of its own.
 
-    Raises KeyServiceError for one that cannot be reached, refuses, or takes too long.
+    Raises KeyServiceError for one that cannot be reached, refuses, or takes too long, and for a
+    socket that somebody else may listen at.
     """
     grpc = grpc_library()
     where = f"key provider {name} at {service.address}"
+    if service.address.path is not None:
+        sockets.check(service.address.path, where)
     with _channel(grpc, service, where, timeout) as channel:
         # bytes in, bytes out: what cannot be parsed is for us to report
         call = channel.unary_unary(
