@@ -123,11 +123,11 @@ def test_every_way_to_name_a_key(options: KeyOptions, who: str) -> None:
         ("=x", "no key for =x"),
         ("twin@example.org", "fits several keys: "),
         ("Twin", "fits several keys: "),
-        ("expired@example.org", "has expired"),
+        ("expired@example.org", "expired on 2020-12-31"),
         ("revoked@example.org", "is revoked"),
         ("disabled@example.org", "is disabled"),
         ("signer@example.org", "has no encryption subkey; add one"),
-        ("subexpired@example.org", "has an encryption subkey that has expired"),
+        ("subexpired@example.org", "has an encryption subkey that expired on 2020-12-31"),
         ("subrevoked@example.org", "has an encryption subkey that is revoked"),
         (RSA[-16:] + "!!", "no key for"),
     ],
@@ -147,12 +147,54 @@ def test_candidates_are_listed_with_fingerprints(options: KeyOptions, crowd: Cro
     assert parse_recipient(f"pgp:{crowd.keys['twin2']}", options)
 
 
-def test_an_expired_key_does_not_hide_its_successor(options: KeyOptions, crowd: Crowd) -> None:
-    found = parse_recipient("pgp:renewed@example.org", options)
+@pytest.mark.parametrize("who", ["renewed@example.org", "Renewed Person"])
+def test_a_key_that_has_expired_makes_no_room_for_another(
+    options: KeyOptions, crowd: Crowd, who: str
+) -> None:
+    """Whoever made the other one, its owner or somebody else: nobody but the user can say."""
+    old, new = crowd.keys["renewed-old"], crowd.keys["renewed"]
+    name = "(Renewed Person <renewed@example.org>)"
+    with pytest.raises(KeyFileError, match="fits several keys") as caught:
+        parse_recipient(f"pgp:{who}", options)
+    assert f"{old} {name}, which expired on 2020-12-31" in caught.value.message
+    assert f"{new} {name}" in caught.value.message
+    assert f"{new} {name}, which" not in caught.value.message
+    assert caught.value.hint == "name one of them by its fingerprint"
+    found = parse_recipient(f"pgp:{new}", options)
     assert isinstance(found, PgpRecipient)
-    assert found.fingerprint == crowd.keys["renewed"]
-    with pytest.raises(KeyFileError, match="has expired"):
-        parse_recipient(f"pgp:{crowd.keys['renewed-old']}", options)
+    assert found.fingerprint == new
+    with pytest.raises(KeyFileError, match="expired on 2020-12-31"):
+        parse_recipient(f"pgp:{old}", options)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("revoked", "is revoked"), ("disabled", "is disabled"), ("no subkey", "has no encryption")],
+)
+def test_nor_does_one_in_another_state(state: str, words: str) -> None:
+    with gnupg_home() as home:
+        right = home.generate("Bob <bob@example.org>", encryption=state != "no subkey")
+        other = home.generate("Mallory as Bob <bob@example.org>")
+        if state == "revoked":
+            home.revoke(right)
+        elif state == "disabled":
+            home.edit(right, "disable")
+        with pytest.raises(KeyFileError, match="fits several keys") as caught:
+            parse_recipient("pgp:bob@example.org", home.options())
+        assert f"{right} (Bob <bob@example.org>), which {words}" in caught.value.message
+        assert other in caught.value.message
+        assert parse_recipient(f"pgp:{other}", home.options())
+
+
+def test_a_name_that_its_owner_took_back_is_free(data: Path) -> None:
+    with gnupg_home() as home:
+        former = home.generate("Bob <bob@example.org>")
+        home.gpg("--pinentry-mode", "loopback", "--quick-add-uid", former, "Bob <bob@example.com>")
+        home.gpg("--quick-revoke-uid", former, "Bob <bob@example.org>")
+        present = home.generate("Bob the Second <bob@example.org>")
+        found = parse_recipient("pgp:bob@example.org", home.options())
+        assert isinstance(found, PgpRecipient)
+        assert found.fingerprint == present
 
 
 @pytest.mark.parametrize("who", [" ", "a\0b", "a\x1bb", "x" * 501])

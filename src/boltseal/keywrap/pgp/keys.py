@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 SCHEME = packet.SCHEME
 _MAX_CANDIDATES = 6  # keys that a message lists
+_NO_SUBKEY = "has no encryption subkey"
 _SHAPE = (
     *("--no-armor", "--no-throw-keyids", "--no-encrypt-to", "--no-for-your-eyes-only"),
     *("--cipher-algo", "AES256", "--compress-algo", "none", "--set-filename", ""),
 )
 _BOUNDS = Bounds(seconds=60, output=packet.MAX_BYTES)
-_STATES = {"r": "is revoked", "e": "has expired", "i": "is not valid", "d": "is disabled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,9 @@ class PgpRecipient:
 def recipient(who: str, options: KeyOptions) -> PgpRecipient:
     """The one key in GnuPG's keyring that ``who`` names and that can be encrypted to.
 
+    Keys that have expired or are revoked count as well: when the right one has expired, whoever
+    made another one with its name must not get in its place.
+
     Raises UsageError, KeyServiceError, and KeyFileError when there is no such key or several.
     """
     named = listing.understand(who)
@@ -106,22 +109,18 @@ def recipient(who: str, options: KeyOptions) -> PgpRecipient:
             f"GnuPG has no key for {_shown(who)}",
             hint=f"similar ones are: {_listed(similar)}" if similar else _how_to_get(who),
         )
-    problems: list[str] = []
-    usable: list[tuple[Key, Part]] = []
-    for key in found:
-        subkey, problem = _encryption_subkey(key, named)
-        if subkey is not None:
-            usable.append((key, subkey))
-        else:
-            problems.append(f"the key {key.describe()} {problem}")
-    if not usable:
-        raise KeyFileError("; ".join(problems[:_MAX_CANDIDATES]))
-    if len(usable) > 1:
+    if len(found) > 1:
         raise KeyFileError(
-            f"{_shown(who)} fits several keys: {_listed([key for key, _ in usable])}",
+            f"{_shown(who)} fits several keys: {_listed(found, named)}",
             hint="name one of them by its fingerprint",
         )
-    [(key, subkey)] = usable
+    [key] = found
+    subkey, problem = _encryption_subkey(key, named)
+    if subkey is None:
+        raise KeyFileError(
+            f"the key {key.describe()} {problem}",
+            hint="add one: gpg --quick-add-key FINGERPRINT" if problem == _NO_SUBKEY else None,
+        )
     return PgpRecipient(
         key.primary.fingerprint, subkey.fingerprint, subkey.key_id, key.name, PgpWrapper(program)
     )
@@ -129,23 +128,23 @@ def recipient(who: str, options: KeyOptions) -> PgpRecipient:
 
 def _encryption_subkey(key: Key, named: Who) -> tuple[Part | None, str]:
     """The newest subkey that can be encrypted to, as GnuPG would choose; or why there is none."""
-    if key.primary.state in _STATES:
-        return None, _STATES[key.primary.state]
-    if "D" in key.primary.usage:
-        return None, _STATES["d"]
+    if key.primary.problem is not None:
+        return None, key.primary.problem
+    if not named.is_current(key):
+        return None, "has this name no longer: it has expired"
     meant = [one for one in key.parts if one.can_encrypt]
     if named.exact:
         meant = [one for one in meant if named.is_part(one)]
     if not meant:
-        return None, "has no encryption subkey; add one: gpg --quick-add-key FINGERPRINT"
+        return None, _NO_SUBKEY
     now = time.time()
     # a primary key that can be encrypted to is used when no subkey can
     meant.sort(key=lambda one: (one is not key.primary, one.created))
-    usable = [one for one in meant if one.state not in _STATES and one.created <= now]
+    usable = [one for one in meant if one.problem is None and one.created <= now]
     if usable:
         return usable[-1], ""
     last = meant[-1]
-    return None, f"has an encryption subkey that {_STATES.get(last.state, 'is not valid yet')}"
+    return None, f"has an encryption subkey that {last.problem or 'is not valid yet'}"
 
 
 def _check(message: Message, wanted: set[str]) -> None:
@@ -212,11 +211,14 @@ def _how_to_get(who: str) -> str:
     return "import it first: gpg --import FILE"
 
 
-def _listed(keys: Sequence[Key]) -> str:
+def _listed(keys: Sequence[Key], named: Who | None = None) -> str:
+    """Keys for a message, with what is wrong with them when one of them was named."""
     more = len(keys) - _MAX_CANDIDATES
-    return ", ".join(one.describe() for one in keys[:_MAX_CANDIDATES]) + (
-        f" and {more} more" if more > 0 else ""
-    )
+    described = []
+    for one in keys[:_MAX_CANDIDATES]:
+        problem = _encryption_subkey(one, named)[1] if named is not None else ""
+        described.append(one.describe() + (f", which {problem}" if problem else ""))
+    return "; ".join(described) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(who: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from boltseal.errors import KeyServiceError, UsageError
@@ -25,8 +26,12 @@ _HEX = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{8}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}|[0
 _SPACED = re.compile(r"(?:[0-9A-Fa-f]{4} {1,2}){9}[0-9A-Fa-f]{4}")
 _ADDRESS = re.compile(r"<?([^<>\s]+@[^<>\s]+)>?")
 _ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
+_MAX_TIME = 1 << 36  # seconds since 1970; OpenPGP's own end with 32 bits
+_MAX_DIGITS = 20
 _MAX_WHO = 500  # characters of a name
 _GONE = frozenset("rei")  # revoked, expired, not valid
+_TAKEN_BACK = frozenset("ri")  # a name that its owner does not have any more
+_STATES = {"r": "is revoked", "e": "has expired", "i": "is not valid", "d": "is disabled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,14 @@ class Part:
     usage: str
     where: str = ""
     algorithm: int = 0
+    expires: int = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used, to be said of it; None where nothing is wrong."""
+        if self.state == "e" and 0 < self.expires < _MAX_TIME:
+            return f"expired on {datetime.fromtimestamp(self.expires, UTC).date()}"
+        return _STATES.get("d" if "D" in self.usage else self.state)
 
     @property
     def can_encrypt(self) -> bool:
@@ -88,16 +101,23 @@ class Who:
         return f"<{self.wanted}>" if self.kind == "address" else "*" + self.wanted
 
     def fits(self, key: Key) -> bool:
-        """Whether the key is the one that is meant."""
+        """Whether the key may be the one that is meant; one that has expired may be, too."""
         if self.kind == "id":
             return any(self.is_part(part) for part in key.parts)
         # of a key that is gone as a whole so are the names: which one is meant can still be said
-        gone = key.primary.state in _GONE
+        without = frozenset[str]() if key.primary.state in _GONE else _TAKEN_BACK
+        return self._is_name(key, without)
+
+    def is_current(self, key: Key) -> bool:
+        """Whether a key that fits has the name today."""
+        return self.kind == "id" or self._is_name(key, _GONE)
+
+    def _is_name(self, key: Key, without: frozenset[str]) -> bool:
         wanted = self.wanted.casefold()
         return any(
             wanted in map(str.casefold, self._names(user))
             for state, user in key.users
-            if gone or state not in _GONE
+            if state not in without
         )
 
     def _names(self, user: str) -> tuple[str, ...]:
@@ -190,8 +210,11 @@ def _parse(output: bytes) -> Iterator[Key]:
 def _part(fields: list[str]) -> Part:
     if not re.fullmatch(r"[0-9A-F]{16}", fields[4]):
         raise KeyServiceError("GnuPG lists a key without a key id")
-    algorithm, created = (int(one) if one.isdigit() else 0 for one in (fields[3], fields[5]))
-    return Part("", fields[4], fields[1][:1], created, fields[11], fields[14], algorithm)
+    algorithm, created, expires = (
+        int(one) if one.isdigit() and len(one) < _MAX_DIGITS else 0
+        for one in (fields[3], fields[5], fields[6])
+    )
+    return Part("", fields[4], fields[1][:1], created, fields[11], fields[14], algorithm, expires)
 
 
 def _unescaped(field: bytes) -> str:
