@@ -117,6 +117,8 @@ def _public(raw: bytes, path: str, options: KeyOptions) -> KeyReport | None:
     try:
         key = load_public(raw, path)
     except KeyFileError:
+        if certificates.load(raw, path):
+            raise  # why it is no recipient; as a private key it would be read in vain
         return None
     found = _jwe(key, path, private=False)
     return _with_certificates(found, tuple(certificates.load(raw, path)), path, options)

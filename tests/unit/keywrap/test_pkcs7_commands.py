@@ -123,3 +123,10 @@ def test_two_certificates_with_one_name_and_number_are_two_recipients(
         plain = f"oci:{tmp_path}/plain{n}:v1"
         run = boltseal("decrypt", f"oci:{out}:v1", plain, "-k", tmp_path / f"same{n}.pem")
         assert run.code == 0, run.err
+
+
+def test_key_show_says_what_is_wrong_with_a_file_of_certificates(tmp_path: Path) -> None:
+    alice, bob = (issue(one, private_key("rsa2048", n)) for n, one in enumerate(("alice", "bob")))
+    run = boltseal("key", "show", alice.write(tmp_path, "both", bob))
+    assert run.code != 0
+    assert "CN=bob is no issuer of the first, CN=alice" in run.err
