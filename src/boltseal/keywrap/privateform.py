@@ -50,7 +50,7 @@ def find(raw: bytes, label: str) -> PrivateForm | None:
         if b"-----BEGIN" in raw:
             return _pem(raw, label)
         return PrivateForm(raw, is_encrypted=_is_encrypted(raw, label))
-    except (IntegrityError, ValueError):  # ValueError: of base64 and unpacking
+    except (IntegrityError, ValueError, IndexError):  # of base64, and where elements are missing
         return None
 
 

@@ -282,6 +282,8 @@ DERIVATIONS = {
     "PBES1": (algorithm("2a864886f70d010503", SALT, der.integer(10_000_001)), TOO_LONG),
     "another one": (pbes2("2a0304", 1), "is encrypted in a way"),
     "nothing": (pbes2(PBKDF2), "no private key"),
+    "no function": (algorithm("2a864886f70d01050d"), "no private key"),
+    "no parameters": (der.encode(der.SEQUENCE, SALT), "no private key"),
 }
 
 
@@ -325,6 +327,23 @@ def test_other_kinds_are_not_even_loaded(form: str, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(serialization + name, lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(KeyFileError, match="this kind of key is not supported"):
         load_private(raw, "a file", lambda: None)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pkcs8(b"", der.encode(der.SEQUENCE)),
+        pkcs8(b""),
+        pkcs8(pkcs1(numbers(2048)))[:-1],
+        pkcs8(pkcs1(numbers(2048))) + b"\0",
+        der.encode(der.SEQUENCE),
+        der.encode(der.SEQUENCE, b"\x05\0" * 5000),
+    ],
+)
+def test_broken_der(raw: bytes) -> None:
+    for content in (raw, pem("PRIVATE KEY", raw)):
+        with pytest.raises(KeyFileError, match="holds no private key that can be read"):
+            load_private(content, "a file", lambda: None)
 
 
 @pytest.mark.parametrize(
