@@ -13,7 +13,7 @@ from boltseal.errors import (
     NoMatchingKeyError,
     UsageError,
 )
-from boltseal.keywrap import envelope, packets
+from boltseal.keywrap import envelope, packets, tries
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.spec import annotations as names
 
@@ -79,10 +79,11 @@ class Keyring:
             mine = [(scheme, packet) for scheme, packet in wrapped if identity.handles(scheme)]
             # an image must not make us ask a token or a service without end
             bound = MAX_REMOTE_TRIES if getattr(identity, "is_remote", False) else len(mine)
-            for scheme, packet in mine[:bound]:
-                secret = tried.open(identity, scheme, packet)
-                if secret is not None:
-                    return Opened(secret, identity.describe())
+            with tries.of_one_layer():  # a packet may hold many wrapped keys
+                for scheme, packet in mine[:bound]:
+                    secret = tried.open(identity, scheme, packet)
+                    if secret is not None:
+                        return Opened(secret, identity.describe())
             if len(mine) > bound:
                 reason = f"it is asked about {bound} wrapped keys of a layer at most"
                 tried.note(Attempt(mine[0][0], "", identity.describe(), reason))

@@ -12,7 +12,7 @@ from boltseal.errors import (
     NoMatchingKeyError,
     UsageError,
 )
-from boltseal.keywrap import envelope
+from boltseal.keywrap import envelope, tries
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.keyring import MAX_REMOTE_TRIES, Keyring, check_addition, check_mixture, wrap
 from boltseal.keywrap.parse import parse_recipient
@@ -102,6 +102,24 @@ def test_an_image_cannot_make_us_ask_a_service_without_end() -> None:
     assert len(remote.asked) == MAX_REMOTE_TRIES
     assert len(local.asked) == 200
     assert any(f"{MAX_REMOTE_TRIES} wrapped keys" in one.reason for one in failed.value.attempts)
+
+
+class Trying(Scripted):
+    """Tries as much of a packet as it may, as tokens do."""
+
+    def unwrap(self, scheme: str, packet: bytes) -> bytes:
+        count = tries.may_try(len(packet))
+        tries.tried(count)
+        return super().unwrap(scheme, bytes(count))
+
+
+def test_all_packets_of_a_layer_share_an_identitys_tries() -> None:
+    ring = Keyring(tuple(Trying(name, says=NotMyKeyError("no")) for name in ("a", "b")))
+    for _ in range(2):  # the next layer has its own
+        with pytest.raises(NoMatchingKeyError):
+            ring.unwrap(annotations(test=[bytes(40)] * 3))
+    for one in ring.identities:
+        assert [len(asked) for asked in one.asked] == [40, 24, 0] * 2  # type: ignore[attr-defined]
 
 
 def test_what_is_in_an_envelope_opens_without_the_provider() -> None:
