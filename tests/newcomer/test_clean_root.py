@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ENTER = Path(__file__).with_name("enter.sh")
+TESTS = ("tests/architecture", "tests/cli", "tests/docs", "tests/interop", "tests/vectors")
 NESTED = "BOLTSEAL_IN_CLEAN_ROOT"
 
 pytestmark = pytest.mark.skipif(NESTED in os.environ, reason="this is the clean root already")
@@ -93,6 +94,7 @@ def test_make_demo_with_an_image_of_the_users_own(clean_root: Path) -> None:
 
 
 def test_make_test(clean_root: Path) -> None:
-    done = enter(clean_root, "make", "-C", "/srv/boltseal", "test")
+    """It installs what it needs and runs: here the tests that need the most of it."""
+    done = enter(clean_root, "make", "-C", "/srv/boltseal", "test", f"ARGS={' '.join(TESTS)}")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert re.search(r"=+ \d+ passed", done.stdout), done.stdout[-2000:]
