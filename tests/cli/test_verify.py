@@ -107,6 +107,15 @@ def test_a_packet_that_is_garbage_is_a_problem(tmp_path: Path, keys: Path) -> No
     assert "layer 0: the JWE is not valid JSON" in run.err
 
 
+def test_content_that_nothing_can_be_compared_with(tmp_path: Path, keys: Path) -> None:
+    sealed = Sealed(tmp_path, keys)
+    sealed.rewrite(lambda manifest: manifest["config"].update(mediaType="application/x-other"))
+    run = sealed.verify()
+    assert run.code == 0
+    assert "note: manifest sha256:" in run.err
+    assert "application/x-other has no diff ids to compare its content with" in run.err
+
+
 def test_a_missing_layer(tmp_path: Path, keys: Path) -> None:
     sealed = Sealed(tmp_path, keys)
     sealed.layout.blob_path(sealed.manifest()["layers"][0]["digest"]).unlink()

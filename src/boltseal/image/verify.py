@@ -205,6 +205,10 @@ class _Look:
             and (unlocked is not None or not mediatypes.is_encrypted(layer.media_type))
         ):
             diff_id = node.config.diff_ids[index]
+        elif unlocked is not None and node.config is None:
+            kind = node.manifest.config.media_type
+            message = f"a config of type {kind} has no diff ids to compare its content with"
+            self.problem(where, message, warning=True)
         same = (layer.digest, layer.size, layer.data, unlocked, diff_id)
         if same not in self._verdicts:
             try:
