@@ -1,62 +1,32 @@
-"""``boltseal keyprovider serve``: many callers, bad callers, sockets, certificates, signals."""
+"""``boltseal keyprovider serve``: many callers, bad callers, and signals."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import stat
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 
-from boltseal import KeyOptions, parse_identity, parse_recipient
+from boltseal import parse_identity
 from boltseal.errors import KeyServiceError
-from boltseal.keyprovider_server import rpc
-from boltseal.keyprovider_server.provider import Event, Provider, shared
 from boltseal.keywrap import envelope
-from boltseal.keywrap.base import NotMyKeyError
-from boltseal.keywrap.keyprovider import address, protocol
-from boltseal.keywrap.keyring import Keyring, wrap
-from support.cli import Run, boltseal
+from boltseal.keywrap.keyprovider import protocol
+from support.provider_clients import method, options, unwrapped, wrapped
 from support.provider_messages import SECRET, WRAP
 from support.providers import aes_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.keyprovider.conftest import Service
 
     Serve = Callable[..., Service]
-
-
-def options(tmp_path: Path, place: str, tls: Any = None, **more: Any) -> KeyOptions:
-    way = {"grpc": place} | ({} if tls is None else {"grpc-tls": tls})
-    path = tmp_path / "c.json"
-    path.write_text(json.dumps({"key-providers": {"acme": way}}))
-    return KeyOptions(provider_files=(str(path),), **more)
-
-
-def wrapped(given: KeyOptions, text: str = "provider:acme") -> bytes:
-    (packet,) = wrap([parse_recipient(text, given)], SECRET)["provider.acme"]
-    return packet
-
-
-def unwrapped(given: KeyOptions, packet: bytes) -> bytes:
-    return parse_identity("provider:acme", given).unwrap("provider.acme", packet)
-
-
-@contextmanager
-def method(target: str, name: str) -> Iterator[Any]:
-    """A method of a service, for messages that no client of ours would send."""
-    with grpc.insecure_channel(target) as channel:
-        yield channel.unary_unary(f"/keyprovider.KeyProviderService/{name}")
 
 
 def test_there_and_back(serve: Serve, sockets: Path, tmp_path: Path, keys: Path) -> None:
@@ -106,41 +76,6 @@ def test_a_thousand_at_the_same_time(
     assert protocol.read_answer(answers.pop(), protocol.UNWRAP) == SECRET
 
 
-class Waiting:
-    """An identity that opens nothing before it is allowed to."""
-
-    is_concurrent = True
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-
-    def handles(self, scheme: str) -> bool:
-        return True
-
-    def unwrap(self, scheme: str, packet: bytes) -> bytes:
-        self.go.wait(60)
-        return SECRET
-
-    def describe(self) -> str:
-        return "waiting"
-
-
-def test_calls_wait_rather_than_being_turned_away(sockets: Path) -> None:
-    """A thousand are in flight before the first of them is answered."""
-    identity = Waiting()
-    events: list[Event] = []
-    place = address.parse(f"unix:{sockets}/s", "test")
-    question = protocol.unwrap_question("acme", ["x"], envelope.pack({"jwe": [b"x"]}))
-    message = BytesValue(value=question).SerializeToString()
-    with rpc.serving(Provider(shared(Keyring((identity,)))), place, None, events.append) as target:
-        with method(target, "UnWrapKey") as call:
-            running = [call.future(message, timeout=60) for _ in range(1000)]
-            assert not any(one.done() for one in running)
-            identity.go.set()
-            assert all(one.result() for one in running)
-    assert len(events) == 1000
-
-
 def test_bad_messages_do_not_hurt(serve: Serve, sockets: Path, tmp_path: Path, keys: Path) -> None:
     service = serve(
         *("--listen", f"unix:{sockets}/s", "-k", f"{keys}/p256.pem"),
@@ -180,82 +115,6 @@ def test_who_is_refused_learns_little(
     with pytest.raises(KeyServiceError, match=r"refused: no key of this provider opens it$"):
         unwrapped(given, wrapped(given))
     assert "other.pem (EC" in service.log.splitlines()[-1]
-
-
-class Broken:
-    """An identity that fails in the ways of others."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def handles(self, scheme: str) -> bool:
-        return True
-
-    def unwrap(self, scheme: str, packet: bytes) -> bytes:
-        raise self.error
-
-    def describe(self) -> str:
-        return "broken"
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "logged"),
-    [
-        (KeyServiceError("the token's PIN 1234 is locked"), "INTERNAL", "is locked"),
-        (ZeroDivisionError("secret"), "INTERNAL", "unexpected ZeroDivisionError"),
-        (NotMyKeyError("no"), "PERMISSION_DENIED", "no key given opens it"),
-    ],
-)
-def test_failures_inside(sockets: Path, error: Exception, status: str, logged: str) -> None:
-    events: list[Event] = []
-    provider = Provider(shared(Keyring((Broken(error),))))
-    place = address.parse(f"unix:{sockets}/s", "test")
-    question = protocol.unwrap_question("acme", ["x"], envelope.pack({"jwe": [b"x"]}))
-    message = BytesValue(value=question).SerializeToString()
-    with rpc.serving(provider, place, None, events.append) as target:
-        with method(target, "UnWrapKey") as call, pytest.raises(grpc.RpcError) as caught:
-            call(message)
-    assert caught.value.code().name == status
-    assert "PIN" not in caught.value.details()
-    assert "secret" not in caught.value.details()
-    (event,) = events
-    assert event.error is not None
-    assert logged in event.error.message
-
-
-class Counting:
-    """An identity that several threads must not use at the same time."""
-
-    def __init__(self) -> None:
-        self.inside = self.most = 0
-
-    def handles(self, scheme: str) -> bool:
-        return True
-
-    def unwrap(self, scheme: str, packet: bytes) -> bytes:
-        self.inside += 1
-        self.most = max(self.most, self.inside)
-        threading.Event().wait(0.001)
-        self.inside -= 1
-        return SECRET
-
-    def describe(self) -> str:
-        return "counting"
-
-
-@pytest.mark.parametrize("concurrent", [False, True])
-def test_keys_are_used_by_one_thread_at_a_time(sockets: Path, *, concurrent: bool) -> None:
-    identity = Counting()
-    identity.is_concurrent = concurrent  # type: ignore[attr-defined]
-    provider = Provider(shared(Keyring((identity,))))
-    place = address.parse(f"unix:{sockets}/s", "test")
-    question = protocol.unwrap_question("acme", ["x"], envelope.pack({"jwe": [b"x"]}))
-    message = BytesValue(value=question).SerializeToString()
-    with rpc.serving(provider, place, None, lambda _: None) as target:
-        with method(target, "UnWrapKey") as call:
-            for one in [call.future(message) for _ in range(100)]:
-                one.result()
-    assert (identity.most == 1) is not concurrent
 
 
 # Stopping
@@ -307,139 +166,3 @@ def test_running_calls_are_finished(
         caller.join()
         assert service.process.wait(60) == 0
     assert found == [SECRET]
-
-
-# Sockets
-
-
-def serve_fails(*arguments: object) -> Run:
-    run = boltseal("keyprovider", "serve", *arguments)
-    assert run.code in (1, 2)
-    assert run.out == ""
-    return run
-
-
-def test_the_socket_is_for_its_owner(serve: Serve, sockets: Path, keys: Path) -> None:
-    serve("--listen", f"unix:{sockets}/s", "-k", f"{keys}/p256.pem")
-    assert stat.S_IMODE((sockets / "s").stat().st_mode) == 0o600
-
-
-def test_a_socket_that_was_left_behind(
-    serve: Serve, sockets: Path, tmp_path: Path, keys: Path
-) -> None:
-    arguments = (
-        *("--listen", f"unix:{sockets}/s", "-k", f"{keys}/p256.pem"),
-        *("-r", f"jwe:{keys}/p256.pub.pem"),
-    )
-    first = serve(*arguments)
-    assert "another process listens" in serve_fails(*arguments).err
-    first.process.kill()
-    first.process.wait()
-    assert (sockets / "s").is_socket()
-    second = serve(*arguments)
-    given = options(tmp_path, second.address)
-    assert unwrapped(given, wrapped(given)) == SECRET
-
-
-def test_what_is_in_the_way_is_left_alone(sockets: Path, keys: Path) -> None:
-    (sockets / "s").write_text("precious")
-    run = serve_fails("--listen", f"unix:{sockets}/s", "-k", f"{keys}/p256.pem")
-    assert "is there already, and is no socket" in run.err
-    assert (sockets / "s").read_text() == "precious"
-
-
-@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
-def test_folders_that_others_can_write_to(sockets: Path, keys: Path, mode: int) -> None:
-    sockets.chmod(mode)
-    run = serve_fails("--listen", f"unix:{sockets}/s", "-k", f"{keys}/p256.pem")
-    assert "can be written to by others" in run.err
-    assert not (sockets / "s").exists()
-
-
-def test_folders_that_are_not_there(sockets: Path, keys: Path) -> None:
-    run = serve_fails("--listen", f"unix:{sockets}/absent/s", "-k", f"{keys}/p256.pem")
-    assert "no such file or directory" in run.err
-
-
-def test_a_port_that_is_taken(keys: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        run = serve_fails("--listen", f"127.0.0.1:{port}", "-k", f"{keys}/p256.pem")
-    assert f"cannot listen on 127.0.0.1:{port}" in run.err
-    assert "in use" in run.err
-
-
-# TCP and TLS
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("0.0.0.0:0", "-k"), "sent in the clear"),
-        (("[::]:0", "-k"), "sent in the clear"),
-        (("127.0.0.1:0", "-k", "--any-recipient"), "name files to be read"),
-        (("0.0.0.0:0", "-k", "--tls"), "could open every image"),
-        (("127.0.0.1:0", "-k", "--client-ca", "x"), "--client-ca needs"),
-        (("127.0.0.1:0", "-k", "--tls-cert", "x"), "belong together"),
-        (("127.0.0.1:0",), "nothing to serve"),
-        (("127.0.0.1", "-k"), "is no address"),
-        (("unix:s", "-k"), "no full path"),
-    ],
-)
-def test_what_would_be_too_open(
-    pki: Path, keys: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    expanded: list[str] = []
-    for one in arguments:
-        expanded += {
-            "-k": ["-k", f"{keys}/p256.pem"],
-            "--tls": ["--tls-cert", f"{pki}/server.crt", "--tls-key", f"{pki}/server.key"],
-        }.get(one, [one])
-    run = serve_fails("--listen", *expanded)
-    assert run.code == 2
-    assert message in run.err
-
-
-def test_loopback(serve: Serve, tmp_path: Path, keys: Path) -> None:
-    service = serve(
-        *("--listen", "127.0.0.1:0", "-k", f"{keys}/p256.pem"),
-        *("-r", f"jwe:{keys}/p256.pub.pem"),
-    )
-    given = options(tmp_path, service.address)
-    assert unwrapped(given, wrapped(given)) == SECRET
-    assert "note: every user of this machine can have keys unwrapped here" in service.log
-
-
-@pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:0"])
-def test_mutual_tls(serve: Serve, tmp_path: Path, pki: Path, keys: Path, listen: str) -> None:
-    service = serve(
-        *("--listen", listen, "-k", f"{keys}/p256.pem", "-r", f"jwe:{keys}/p256.pub.pem"),
-        *("--tls-cert", f"{pki}/server.crt", "--tls-key", f"{pki}/server.key"),
-        *("--client-ca", f"{pki}/root.crt"),
-    )
-    place = "127.0.0.1:" + service.address.rpartition(":")[2]
-    tls: dict[str, str] = {"root-ca-file": f"{pki}/root.crt"}
-    for client in ("", "stranger"):
-        own = {"cert-file": f"{pki}/{client}.crt", "key-file": f"{pki}/{client}.key"}
-        with pytest.raises(KeyServiceError, match="cannot be reached"):
-            wrapped(options(tmp_path, place, tls | (own if client else {})))
-    tls |= {"cert-file": f"{pki}/client.crt", "key-file": f"{pki}/client.key"}
-    given = options(tmp_path, place, tls)
-    assert unwrapped(given, wrapped(given)) == SECRET
-    with pytest.raises(KeyServiceError, match="cannot be reached"):
-        wrapped(options(tmp_path, place))
-    assert service.stop() == 0
-
-
-def test_certificate_and_key_that_do_not_belong_together(pki: Path, keys: Path) -> None:
-    run = serve_fails(
-        *("--listen", "127.0.0.1:0", "-k", f"{keys}/p256.pem"),
-        *("--tls-cert", f"{pki}/server.crt", "--tls-key", f"{pki}/client.key"),
-    )
-    assert "belong together" in run.err
-    assert "cannot listen" in run.err
-    run = serve_fails(
-        *("--listen", "127.0.0.1:0", "-k", f"{keys}/p256.pem"),
-        *("--tls-cert", f"{pki}/server.key", "--tls-key", f"{pki}/server.key"),
-    )
-    assert "server.key holds no PEM of the kind" in run.err

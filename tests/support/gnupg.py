@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PASSPHRASE = "s3cret"
+RSA = "C7394832A408CA1550ECC27911ADA1BCAE4857B5"  # of the vectors
+RSA_SUBKEY = "5C8576E6B496A768"
+PAST = "20200101T000000!"
 
 
 class Home:
@@ -101,6 +104,31 @@ class Home:
         """Of a key whose passphrase is known."""
         how = ("--pinentry-mode", "loopback", "--passphrase", passphrase)
         return self.gpg(*how, *options, "--export-secret-keys", who)
+
+
+class Crowd:
+    """A home with a key for every case, and their fingerprints by the first part of the address."""
+
+    def __init__(self, home: Home, data: Path) -> None:
+        self.home = home
+        home.load(*(data / "keys" / f"pgp-{one}.sec.gpg" for one in ("rsa", "locked", "curve")))
+        self.keys = {
+            name: home.generate(f"{name.title()} Person <{name}@example.org>")
+            for name in ("notbob", "revoked", "disabled", "renewed", "subrevoked")
+        }
+        self.keys["twin1"] = home.generate("Twin <twin@example.org>")
+        self.keys["twin2"] = home.generate("Twin (the other) <twin@example.org>")
+        self.keys["signer"] = home.generate("signer@example.org", encryption=False)
+        for name in ("expired", "renewed"):
+            self.keys[f"{name}-old"] = home.generate(
+                f"{name.title()} Person <{name}@example.org>", expires="1y", at=PAST
+            )
+        self.keys["subexpired"] = home.generate(
+            "subexpired@example.org", subkey_expires="1y", at=PAST
+        )
+        home.revoke(self.keys["revoked"])
+        home.edit(self.keys["disabled"], "disable")
+        home.edit(self.keys["subrevoked"], "key 1", "revkey", "y", "0", "", "y")
 
 
 @contextmanager

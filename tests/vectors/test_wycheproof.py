@@ -8,8 +8,8 @@ that is on no curve. A careless reader opens that, and ours has to refuse it.
 What is valid elsewhere and refused here: messages that are no content key of the packet's cipher (a
 packet has nowhere to put them), and labels and other hashes for MGF1 (RFC 7518 section 4.3 has the
 empty label and one hash). Files on RSA keys below 2048 bits and on other hashes are left out, since
-no packet can have them. Wycheproof's own cases for JWE are not in the data; those at the end are of
-the same kinds, made here.
+no packet can have them. Wycheproof's own cases for JWE are not in the data; those in
+``test_wycheproof_jwe.py`` are of the same kinds.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ import base64
 import hashlib
 import json
 import os
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
@@ -35,13 +32,21 @@ from boltseal.keywrap.jwe import JweIdentity
 from boltseal.keywrap.pkcs7 import packet as pkcs7
 from boltseal.keywrap.pkcs7.keys import Pkcs7Identity
 from support.softhsm import SoftHsm
+from support.wycheproof import (
+    GCM,
+    SECRET,
+    cases,
+    check,
+    document,
+    jwe,
+    jwe_identity,
+    opened,
+    rsa_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-FOLDER = Path(__file__).parent / "data" / "wycheproof"
-SECRET = b'{"symkey":"AAAA"}'
-GCM = {16: "A128GCM", 24: "A192GCM", 32: "A256GCM"}
 OAEP = {
     "rsa_oaep_2048_sha1_mgf1sha1": "RSA-OAEP",
     "rsa_oaep_2048_sha256_mgf1sha256": "RSA-OAEP-256",
@@ -50,65 +55,6 @@ OAEP = {
     "rsa_oaep_2048_sha256_mgf1sha1": "RSA-OAEP-256",  # two hashes, which JWE does not know
 }
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-
-
-@cache
-def document(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / f"{name}_test.json").read_text())
-    assert found["numberOfTests"] == sum(len(group["tests"]) for group in found["testGroups"]) > 30
-    return found
-
-
-def cases(name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    for group in document(name)["testGroups"]:
-        for case in group["tests"]:
-            yield group, case
-
-
-@cache
-def rsa_key(pkcs8: str) -> Any:
-    return serialization.load_der_private_key(bytes.fromhex(pkcs8), None)
-
-
-@cache
-def jwe_identity(pkcs8: str) -> JweIdentity:
-    return JweIdentity(jwk.from_pyca(rsa_key(pkcs8)))
-
-
-def opened(identity: Any, scheme: str, packet: bytes) -> str:
-    """How it ended; the words of a refusal count, since they must not tell paddings apart."""
-    try:
-        secret = identity.unwrap(scheme, packet)
-    except (NotMyKeyError, MalformedError) as error:
-        return f"refused: {error}"
-    assert secret == SECRET
-    return "opened"
-
-
-def check(wanted: bool, got: str, name: str, case: dict[str, Any]) -> str | None:
-    """A line on a case that went the wrong way."""
-    if (got == "opened") == wanted:
-        return None
-    return f"{name} {case['tcId']} ({case['comment']}, {case['result']}): {got}"
-
-
-def b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def jwe(header: dict[str, Any], encrypted_key: bytes, content_key: bytes) -> bytes:
-    """A flattened JWE around a wrapped key, in the cipher that the content key is for."""
-    protected = b64(json.dumps({**header, "enc": GCM[len(content_key)]}).encode())
-    nonce = os.urandom(12)
-    sealed = AESGCM(content_key).encrypt(nonce, SECRET, protected.encode())
-    parts = {"encrypted_key": encrypted_key, "iv": nonce, "tag": sealed[-16:]}
-    return json.dumps(
-        {
-            "protected": protected,
-            "ciphertext": b64(sealed[:-16]),
-            **{name: b64(part) for name, part in parts.items()},
-        }
-    ).encode()
 
 
 # RSA
@@ -312,101 +258,3 @@ def test_the_careless_agreement_is_right_otherwise() -> None:
     for name in CURVES:
         for _, case in list(cases(f"ecdh_{name}_webcrypto"))[:3]:
             assert careless_ecdh(case["private"], case["public"]).hex() == case["shared"]
-
-
-# The kinds of Wycheproof's json_web_encryption cases
-
-
-def changed(text: str, at: int = 0) -> str:
-    return text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
-
-
-def cut(text: str, count: int) -> str:
-    return b64(base64.urlsafe_b64decode(text + "==")[:-count])
-
-
-def longer(text: str) -> str:
-    return b64(base64.urlsafe_b64decode(text + "==") + b"\x00")
-
-
-CHANGES = {
-    "the tag modified": ("tag", changed),
-    "the tag modified at its end": ("tag", lambda text: changed(text, len(text) - 2)),
-    "the tag one byte shorter": ("tag", lambda text: cut(text, 1)),
-    "the tag four bytes shorter": ("tag", lambda text: cut(text, 4)),
-    "the tag eight bytes shorter": ("tag", lambda text: cut(text, 8)),
-    "the tag longer": ("tag", longer),
-    "the tag empty": ("tag", lambda _: ""),
-    "the tag missing": ("tag", None),
-    "the ciphertext modified": ("ciphertext", changed),
-    "the ciphertext empty": ("ciphertext", lambda _: ""),
-    "the ciphertext missing": ("ciphertext", None),
-    "the vector modified": ("iv", changed),
-    "the vector empty": ("iv", lambda _: ""),
-    "the vector missing": ("iv", None),
-    "the encrypted key modified": ("encrypted_key", changed),
-    "the encrypted key shorter": ("encrypted_key", lambda text: cut(text, 1)),
-    "the encrypted key longer": ("encrypted_key", longer),
-    "the encrypted key empty": ("encrypted_key", lambda _: ""),
-    "the encrypted key missing": ("encrypted_key", None),
-    "the header modified": ("protected", lambda text: changed(text, len(text) // 2)),
-    "the header empty": ("protected", lambda _: ""),
-    "the header missing": ("protected", None),
-}
-KEYS = {"RSA-OAEP": "rsa2048", "RSA-OAEP-256": "rsa2048", "ECDH-ES+A128KW": "p256",
-        "ECDH-ES+A192KW": "p384", "ECDH-ES+A256KW": "p521"}  # fmt: skip
-
-
-def made(keys: Path, algorithm: str, cipher: str) -> tuple[JweIdentity, dict[str, Any]]:
-    """A packet that opens, as the library makes it."""
-    from jwcrypto.jwe import JWE
-
-    pem = (keys / f"{KEYS[algorithm]}.pem").read_bytes()
-    key = jwk.from_pyca(serialization.load_pem_private_key(pem, None))
-    header = {"alg": algorithm, "enc": cipher}
-    token = JWE(SECRET, protected=header, algs=[algorithm, cipher], recipient=key.jwk)
-    packet = json.loads(token.serialize())
-    identity = JweIdentity(key)
-    assert opened(identity, "jwe", json.dumps(packet).encode()) == "opened"
-    return identity, packet
-
-
-@pytest.mark.parametrize(
-    "cipher", ["A128CBC-HS256", "A192CBC-HS384", "A256CBC-HS512", *GCM.values()]
-)
-@pytest.mark.parametrize("algorithm", KEYS)
-def test_a_jwe_that_was_changed(keys: Path, algorithm: str, cipher: str) -> None:
-    identity, packet = made(keys, algorithm, cipher)
-    opening = []
-    for what, (member, change) in CHANGES.items():
-        other = dict(packet)
-        if change is None:
-            del other[member]
-        else:
-            other[member] = change(packet[member])
-        if opened(identity, "jwe", json.dumps(other).encode()) == "opened":
-            opening.append(what)
-    assert opening == []
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        {"alg": "RSA1_5"},
-        {"alg": "dir"},
-        {"alg": "RSA-OAEP-256"},
-        {"alg": "RSA-OAEP-512"},
-        {"alg": "none"},
-        {"alg": "RSA-OAEP", "zip": "DEF"},
-        {"alg": "RSA-OAEP", "crit": ["exp"], "exp": 1},
-    ],
-    ids=str,
-)
-def test_an_rsa_key_is_used_as_the_header_may_say_only(keys: Path, header: dict[str, Any]) -> None:
-    """RSA1_5 around an OAEP key, OAEP around PKCS#1, and the like."""
-    key: Any = serialization.load_pem_private_key((keys / "rsa2048.pem").read_bytes(), None)
-    identity, content_key = JweIdentity(jwk.from_pyca(key)), os.urandom(16)
-    pkcs1 = key.public_key().encrypt(content_key, padding.PKCS1v15())
-    for wrapped in (pkcs1, b"", content_key):
-        got = opened(identity, "jwe", jwe(header, wrapped, content_key))
-        assert got.startswith("refused")
