@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _CHUNK = 64 * 1024
+_KILLED_SECONDS = 5.0  # that a killed program is waited for
 _LOOK = 0.1  # seconds between two looks at whether a program that is silent has ended
 _LOOK_CLOSED = 0.005  # the same for one that has closed what it wrote to, and so is about to
 
@@ -117,9 +118,10 @@ def run(
         except BaseException:
             _kill(process, own_session)
             pipes.close_all()  # one that is not ours to kill has no reason to go on
+            with suppress(subprocess.TimeoutExpired):  # but may, and is not waited for
+                process.wait(_KILLED_SECONDS)
             raise
-        finally:
-            process.wait()
+        process.wait()
     found = [bytes(take.kept) for take in pipes.takes]
     return Ended(process.returncode, found[0], found[1], tuple(found[2:]))
 

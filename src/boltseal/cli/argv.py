@@ -69,7 +69,8 @@ def secrets_in(raw: bytes) -> Iterator[tuple[int, int]]:
             name, at = b"-" + glued[1], glued.end()
         else:
             name, at = option, 0
-        if number > shows_key and not word.startswith(b"-") and name not in _NO_KEYS:
+        is_option = word.startswith(b"-") and b"--" not in words[:number]
+        if number > shows_key and not is_option and name not in _NO_KEYS:
             name = b"--key"  # key show FILE:TEXT
         begin = _secret(name, word[at:])
         if begin is not None:

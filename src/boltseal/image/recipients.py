@@ -6,7 +6,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boltseal.errors import BoltsealError, NotFoundError, UsageError
+from boltseal.errors import (
+    IntegrityError,
+    LimitExceededError,
+    NoMatchingKeyError,
+    NotFoundError,
+    UsageError,
+)
 from boltseal.image import referrers
 from boltseal.image.arguments import (
     DEFAULT_JOBS,
@@ -18,7 +24,7 @@ from boltseal.image.arguments import (
 )
 from boltseal.image.session import LayerResult, Session
 from boltseal.image.unlock import Unlocker
-from boltseal.keywrap import packets, target
+from boltseal.keywrap import packets, target, tries
 from boltseal.keywrap.keyring import Keyring, check_addition, check_mixture
 from boltseal.layer import rewrap
 from boltseal.layer.encrypt import check_encrypted
@@ -211,7 +217,13 @@ class _Removing:
         return (text,)
 
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
-        edit = rewrap.remove_recipients(layer, self._choose)
+        with tries.of_one_layer():
+            edit = rewrap.remove_recipients(layer, self._choose)
+            if not tries.may_try(1):  # whoever was not asked about may be the one
+                raise LimitExceededError(
+                    f"a key is asked about {tries.MAX_TRIES} wrapped keys of a layer at most",
+                    hint="name those who stay: boltseal recipients set",
+                )
         after = layer.annotations if edit is None else rewrap.edited(layer, edit)
         self._check_gone(after)
         return edit
@@ -234,7 +246,7 @@ class _Removing:
                 continue
             try:
                 Keyring((one.identity,)).unwrap(annotations)
-            except BoltsealError:
+            except (NoMatchingKeyError, IntegrityError):
                 continue
             raise UsageError(
                 f"{one.label} would still open the layer by a way that cannot be taken out alone",

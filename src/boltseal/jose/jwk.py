@@ -113,6 +113,8 @@ def _checked(jwk: JWK, algorithm: str | None) -> Key:
         bits = jwk.get_op_key("verify").key_size
         if not algorithms.MIN_RSA_BITS <= bits <= algorithms.MAX_RSA_BITS:
             raise KeyFileError(f"an RSA key of {bits} bits is refused", hint=WANTED)
+        if not jwk.get_op_key("verify").public_numbers().n & 1:
+            raise KeyFileError("this RSA key's modulus is even: it is no key")
         if jwk.has_private:
             _check_rsa(jwk)
         detail = str(bits)

@@ -55,14 +55,9 @@ def _envelope_without(inside: list[tuple[str, bytes]], places: Collection[int]) 
     return envelope.pack(left) if left else None
 
 
-def alone(scheme: str, packet: bytes, place: int) -> tuple[str, bytes] | None:
-    """The packet for the one recipient at ``place``, out of its envelope, with its own scheme."""
-    others = set(range(packets.count(scheme, packet))) - {place}
-    left = without(scheme, packet, others)
-    if left is None:
-        return None
-    inside = envelope.open_up(left) if scheme.startswith("provider.") else []
-    return inside[0] if inside else (scheme, left)
+def alone(scheme: str, packet: bytes, place: int) -> bytes | None:
+    """A packet that is out of its envelope, for the one recipient at ``place``."""
+    return without(scheme, packet, set(range(packets.count(scheme, packet))) - {place})
 
 
 def rewrite(

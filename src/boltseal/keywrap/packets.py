@@ -67,23 +67,25 @@ class Listed:
 
 def listed(scheme: str, packet: bytes) -> list[Listed]:
     """Every recipient of one packet, in order. Raises MalformedError or LimitExceededError."""
-    found: list[Listed] = []
-    for home, inner in _inside(scheme, packet):
-        keys = _read(home, inner)
-        exact = [None if one.recipient == HIDDEN else one.recipient for one in keys]
-        if home == "pkcs7":
-            from boltseal.keywrap.pkcs7 import packet as pkcs7
+    return [one for home, inner in inside(scheme, packet) for one in listed_in(scheme, home, inner)]
 
-            exact = [pkcs7.exact_name(one) for one in pkcs7.parse(inner).recipients]
-        found += [
-            Listed(scheme, home, one.recipient, name) for one, name in zip(keys, exact, strict=True)
-        ]
-    return found
+
+def listed_in(outer: str, scheme: str, packet: bytes) -> list[Listed]:
+    """The same for a packet that is out of its envelope; ``outer`` is the envelope's scheme."""
+    keys = _read(scheme, packet)
+    exact = [None if one.recipient == HIDDEN else one.recipient for one in keys]
+    if scheme == "pkcs7":
+        from boltseal.keywrap.pkcs7 import packet as pkcs7
+
+        exact = [pkcs7.exact_name(one) for one in pkcs7.parse(packet).recipients]
+    return [
+        Listed(outer, scheme, one.recipient, name) for one, name in zip(keys, exact, strict=True)
+    ]
 
 
 def count(scheme: str, packet: bytes) -> int:
     """How many recipients one packet has."""
-    return sum(len(_read(home, inner)) for home, inner in _inside(scheme, packet))
+    return sum(len(_read(home, inner)) for home, inner in inside(scheme, packet))
 
 
 def recipients(scheme: str, packet: bytes) -> str:
@@ -128,7 +130,7 @@ def _describe(scheme: str, packet: bytes) -> list[WrappedKey]:
     return [
         # what a provider of ours wrapped is named with the provider
         WrappedKey(scheme if home == scheme else f"{scheme} ({home})", one.algorithm, one.recipient)
-        for home, inner in _inside(scheme, packet)
+        for home, inner in inside(scheme, packet)
         for one in _read(home, inner)
     ]
 
@@ -144,7 +146,7 @@ def _read(scheme: str, packet: bytes) -> list[WrappedKey]:
     return read(packet)
 
 
-def _inside(scheme: str, packet: bytes) -> list[tuple[str, bytes]]:
+def inside(scheme: str, packet: bytes) -> list[tuple[str, bytes]]:
     """Schemes and packets inside of one that Boltseal's key provider wrote; else the packet."""
     opened = envelope.open_up(packet) if scheme.startswith("provider.") else []
     return opened or [(scheme, packet)]

@@ -10,8 +10,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from boltseal.errors import BoltsealError, KeyFileError, NotFoundError, UsageError
-from boltseal.keywrap import amend, identity_files, packets
+from boltseal.errors import (
+    IntegrityError,
+    KeyFileError,
+    LimitExceededError,
+    NotFoundError,
+    UsageError,
+)
+from boltseal.keywrap import amend, identity_files, packets, tries
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.options import KeyOptions
 from boltseal.keywrap.parse import KEY_SERVICES, parse_identity
@@ -41,13 +47,18 @@ class Target:
         """Which recipients of a packet are the one that is meant.
 
         A private key is tried on every recipient that it may be: what an image calls them, somebody
-        may have written to keep one in it.
+        may have written to keep one in it. Raises what asking the key raises: one that could not be
+        asked (a wrong PIN, a token that is gone) must not pass for one that does not fit.
         """
-        return {
-            place
-            for place, one in enumerate(packets.listed(scheme, packet))
-            if self._is(one) or self._opens(scheme, packet, place, one.scheme)
-        }
+        found: set[int] = set()
+        start = 0
+        for home, inner in packets.inside(scheme, packet):
+            listed = packets.listed_in(scheme, home, inner)
+            here = {at for at, one in enumerate(listed) if self._is(one)}
+            here |= self._opened(home, inner, len(listed))
+            found |= {start + at for at in here}
+            start += len(listed)
+        return found
 
     def _is(self, one: Listed) -> bool:
         if self.scheme is not None:
@@ -55,20 +66,33 @@ class Target:
         return any(
             (kind, name) in self.names
             for kind in (one.scheme, "")
-            for name in (one.recipient, one.exact)
+            for name in (one.recipient, packets.cut(one.recipient), one.exact)
             if name is not None
         )
 
-    def _opens(self, scheme: str, packet: bytes, place: int, inner: str) -> bool:
-        """Whether the private key opens this one recipient's part."""
-        if self.identity is None or not self.identity.handles(inner):
-            return False
-        found = amend.alone(scheme, packet, place)
-        if found is None:
-            return False
+    def _opened(self, scheme: str, packet: bytes, count: int) -> set[int]:
+        """The recipients of a packet whose part the private key opens; most packets it does not."""
+        if self.identity is None or not self.identity.handles(scheme):
+            return set()
+        if getattr(self.identity, "is_remote", False) and count > tries.MAX_TRIES:
+            raise LimitExceededError(
+                f"a packet has {count} recipients, and {self.label} is asked about "
+                f"{tries.MAX_TRIES} at most",
+                hint="name those who stay: boltseal recipients set",
+            )
+        if not self._opens(scheme, packet):
+            return set()
+        return {
+            at
+            for at in range(count)
+            if (alone := amend.alone(scheme, packet, at)) and self._opens(scheme, alone)
+        }
+
+    def _opens(self, scheme: str, packet: bytes) -> bool:
+        assert self.identity is not None
         try:
-            self.identity.unwrap(*found)
-        except (NotMyKeyError, BoltsealError):
+            self.identity.unwrap(scheme, packet)
+        except (NotMyKeyError, IntegrityError):
             return False
         return True
 
