@@ -110,11 +110,9 @@ def _checked(jwk: JWK, algorithm: str | None) -> Key:
     public: dict[str, Any] = json.loads(jwk.export_public())
     kty = str(public["kty"])
     if kty == "RSA":
-        bits = jwk.get_op_key("verify").key_size
+        bits = _rsa_bits(jwk)
         if not algorithms.MIN_RSA_BITS <= bits <= algorithms.MAX_RSA_BITS:
             raise KeyFileError(f"an RSA key of {bits} bits is refused", hint=WANTED)
-        if not jwk.get_op_key("verify").public_numbers().n & 1:
-            raise KeyFileError("this RSA key's modulus is even: it is no key")
         if jwk.has_private:
             _check_rsa(jwk)
         detail = str(bits)
@@ -125,6 +123,18 @@ def _checked(jwk: JWK, algorithm: str | None) -> Key:
     if algorithm is not None and algorithm not in algorithms.algorithms_for(kty):
         raise KeyFileError(f"the JWK's alg {algorithm} does not fit its kty {kty}")
     return Key(jwk, kty, detail, bool(jwk.has_private), algorithm)
+
+
+def _rsa_bits(jwk: JWK) -> int:
+    """The size of a modulus, which is odd as the exponent is."""
+    try:
+        public = jwk.get_op_key("verify")
+        size, is_odd = int(public.key_size), bool(public.public_numbers().n & 1)
+    except Exception:  # noqa: BLE001  whatever the library raises
+        size, is_odd = 0, False
+    if not is_odd:
+        raise KeyFileError("this is no RSA key: its modulus or its exponent is even")
+    return size
 
 
 def _check_rsa(jwk: JWK) -> None:
