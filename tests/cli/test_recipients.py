@@ -206,6 +206,12 @@ def test_packets_that_several_share(
         assert not opens(target, private, tmp_path / "no")
 
 
+def test_a_stranger_is_explained(sealed: str, keys: Path) -> None:
+    run = boltseal("recipients", "remove", sealed, "-r", keys / "other.pub.pem")
+    assert run.code == 1
+    assert f"hint:  see who can open it with: boltseal recipients list {sealed}\n" in run.err
+
+
 def test_a_name_that_is_missing_is_explained(tmp_path: Path, data: Path) -> None:
     image = f"oci:{tmp_path}/img:v1"
     ok("copy", f"oci:{data}/images/jwe-multi", image)

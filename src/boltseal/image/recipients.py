@@ -159,7 +159,7 @@ def remove(
     targets = [target.parse(text, options.keys) for text in several(unwanted)]
     if not targets:
         raise UsageError("nobody to remove", hint="name at least one with --recipient")
-    return _change(source, destination, _Removing(targets), options)
+    return _change(source, destination, _Removing(targets, str(source)), options)
 
 
 class _Adding:
@@ -199,7 +199,8 @@ class _Replacing(_Adding):
 
 
 class _Removing:
-    def __init__(self, targets: Sequence[Target]) -> None:
+    def __init__(self, targets: Sequence[Target], image: str) -> None:
+        self._image = image
         self.notes: Sequence[str] = ()
         self._targets = targets
         self._missing = {one.label for one in targets}
@@ -256,7 +257,7 @@ class _Removing:
     def finish(self) -> None:
         if not self._missing:
             return
-        hint = "see who can open it with: boltseal recipients list IMAGE"
+        hint = f"see who can open it with: boltseal recipients list {self._image}"
         if self._unnamed:
             hint = (
                 f"{self._unnamed} wrapped keys do not tell whose they are: name the private key, "
