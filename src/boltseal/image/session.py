@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from boltseal.image.report import Progress
     from boltseal.image.tree import ManifestNode, Node
     from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
     from boltseal.spec.edit import DescriptorEdit
     from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What was done to a layer, and what that changes in its descriptor."""
+    """What was done to a layer, and what that changes in its descriptor and in the config.
+
+    ``diff_id`` is there for a layer that holds other bytes than before.
+    """
 
     action: str
     change: DescriptorEdit | None = None
+    diff_id: Digest | None = None
 
 
 class Session:
@@ -63,6 +68,8 @@ class Session:
         self._stack = ExitStack()
         self.journal = Journal()
         self.edits: transfer.LayerEdits = {}
+        self.diff_ids: dict[Digest, dict[int, Digest]] = {}  # new ones, by manifest and layer
+        self.configs: dict[Digest, bytes] = {}  # new ones, by manifest
         self.before_commit: Callable[[Meter], object] | None = None
 
     def __enter__(self) -> Self:
@@ -159,6 +166,8 @@ class Session:
             if result.change is not None:
                 self.edits.setdefault(node.descriptor.digest, {})[index] = result.change
                 now = transfer.apply(layer, result.change)
+            if result.diff_id is not None:
+                self.diff_ids.setdefault(node.descriptor.digest, {})[index] = result.diff_id
             self.journal.layer(node.label, index, result.action, now)
 
     def copy_layer(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> bool:
@@ -183,7 +192,8 @@ class Session:
         """Write what is left, commit, and report."""
         meter.begin("write manifests")
         with located(str(self._from)):
-            root = transfer.write_tree(self.source, self.destination, self.node, self.edits, meter)
+            changes = transfer.Changes(self.edits, self.configs)
+            root = transfer.write_tree(self.source, self.destination, self.node, changes, meter)
         for node in tree.opaque(self.node):
             self.journal.note(transfer.opaque_note(node))
         if not self.journal.layers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
@@ -16,6 +16,7 @@ from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
 from boltseal.spec.edit import DescriptorEdit
 from boltseal.spec.manifest import parse_index, parse_manifest
+from boltseal.transports.base import put_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
 # Edits of a manifest's layers by index, for each manifest by its digest.
 LayerEdits = dict[Digest, dict[int, DescriptorEdit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a tree is written with: edits of layers, and new configs, for manifests by digest."""
+
+    layers: LayerEdits
+    configs: Mapping[Digest, bytes] = field(default_factory=dict)
 
 
 def apply(descriptor: Descriptor, change: DescriptorEdit) -> Descriptor:
@@ -80,14 +89,14 @@ def write_tree(
     source: ImageSource,
     destination: ImageDestination,
     node: Node,
-    layer_edits: LayerEdits,
+    changes: Changes,
     meter: Meter,
 ) -> Descriptor:
     """Write a tree's configs, manifests and indexes, from the leaves up; returns the new root.
 
-    Layers are there already. Bytes change only where ``layer_edits`` makes them.
+    Layers are there already. Bytes change only where ``changes`` make them.
     """
-    return _TreeWriter(source, destination, layer_edits, meter).write(node).descriptor
+    return _TreeWriter(source, destination, changes, meter).write(node).descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +110,12 @@ class _TreeWriter:
         self,
         source: ImageSource,
         destination: ImageDestination,
-        layer_edits: LayerEdits,
+        changes: Changes,
         meter: Meter,
     ) -> None:
         self._source = source
         self._destination = destination
-        self._layer_edits = layer_edits
+        self._changes = changes
         self._meter = meter
 
     def write(self, node: Node) -> _Written:
@@ -124,24 +133,38 @@ class _TreeWriter:
         )
 
     def _manifest(self, node: ManifestNode) -> _Written:
+        edits = self._changes.layers.get(node.descriptor.digest, {})
         with located(node.label), located("config"):
-            self._copy(node.manifest.config)
-        edits = self._layer_edits.get(node.descriptor.digest, {})
-        if not edits:
+            config = self._config(node)
+        if not edits and config is None:
             return self._finish(node.descriptor, node.raw, node.descriptor.media_type)
-        media_type, single = node.manifest.media_type, {}
-        if mediatypes.is_docker(media_type):
+        media_type = node.manifest.media_type
+        if edits and mediatypes.is_docker(media_type):
             # Encrypted layers exist in OCI alone, so the whole manifest becomes OCI.
             media_type = mediatypes.as_oci(media_type)
-            config = mediatypes.as_oci(node.manifest.config.media_type)
-            single = {"config": DescriptorEdit(media_type=config)}
+            kind = mediatypes.as_oci(node.manifest.config.media_type)
+            config = replace(config or DescriptorEdit(), media_type=kind)
             edits = _all_oci(node, edits)
         raw = edit.edit_document(
-            node.raw, lists={"layers": edits}, single=single, media_type=media_type
+            node.raw,
+            lists={"layers": edits},
+            single={} if config is None else {"config": config},
+            media_type=media_type,
         )
         with located(node.label):
             parse_manifest(raw, media_type)  # nothing is written that could not be read again
         return self._finish(node.descriptor, raw, media_type)
+
+    def _config(self, node: ManifestNode) -> DescriptorEdit | None:
+        """Write the config; None when it is what it was."""
+        new = self._changes.configs.get(node.descriptor.digest)
+        if new is None:
+            self._copy(node.manifest.config)
+            return None
+        digest = Digest.of(new, node.manifest.config.digest.algorithm)
+        put_blob(self._destination, new, digest)
+        self._meter.tick(node.manifest.config.size)
+        return DescriptorEdit(digest=digest, size=len(new), data=new)
 
     def _index(self, node: IndexNode) -> _Written:
         written = [self.write(child) for child in node.children]

@@ -1,0 +1,143 @@
+"""The work of encrypting an image: plan every layer, then do what was planned."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from boltseal.errors import IntegrityError, UnsupportedError, UsageError
+from boltseal.image import tree
+from boltseal.image.parallel import Once, attempt_layer
+from boltseal.image.session import LayerResult, Session
+from boltseal.keywrap.keyring import check_addition
+from boltseal.layer.decrypt import unlock_layer
+from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
+from boltseal.layer.rewrap import add_recipients
+from boltseal.spec.mediatypes import is_encrypted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from boltseal.image.choice import Place
+    from boltseal.image.report import Meter
+    from boltseal.image.tree import ManifestNode
+    from boltseal.keywrap.base import Recipient
+    from boltseal.keywrap.keyring import Keyring
+    from boltseal.layer.decrypt import UnlockedLayer
+    from boltseal.spec.descriptor import Descriptor
+    from boltseal.spec.digest import Digest
+    from boltseal.spec.edit import DescriptorEdit
+
+
+class Encryption:
+    """First everything is planned, so that what cannot work fails before anything is written."""
+
+    def __init__(
+        self,
+        session: Session,
+        recipients: Sequence[Recipient],
+        keyring: Keyring,
+        allow_classical: bool,
+    ) -> None:
+        self._session = session
+        self._recipients = recipients
+        self._keyring = keyring
+        self._allow_classical = allow_classical
+        self._chosen: set[Place] = set()
+        self._unlocked: dict[Place, UnlockedLayer] = {}
+        self._done: Once[DescriptorEdit] = Once()
+        self.kept = 0  # layers that are encrypted already, and no key was given for
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any layer is going to be changed."""
+        return bool(self._chosen or self._unlocked)
+
+    def plan(self, node: ManifestNode, index: int, layer: Descriptor, chosen: bool) -> None:
+        """Decide what to do with one layer, and check that it can be done."""
+        place = (node.descriptor.digest, index)
+        if is_encrypted(layer.media_type):
+            check_encrypted(layer)
+            if chosen and not self._keyring.identities:
+                self.kept += 1
+            if chosen and self._keyring.identities:
+                if not self._allow_classical:
+                    check_addition(layer.annotations, self._recipients)
+                self._unlocked[place] = unlock_layer(layer, self._keyring)
+        elif chosen:
+            encryptable(layer)
+            self._chosen.add(place)
+
+    def check_nothing_stays_readable(self, *, chosen_by_user: bool) -> None:
+        """What is encrypted in one place of the image must not be in the clear in another."""
+        opaque = [node.descriptor for node in tree.opaque(self._session.node)]
+        if opaque:
+            raise UnsupportedError(
+                f"the image's index has an entry of type {opaque[0].media_type}, "
+                "which cannot be encrypted",
+                hint="keep the platforms you need with --platform",
+            )
+        hidden: dict[Digest, str] = {}
+        for node, index, layer in self._session.layers():
+            if (node.descriptor.digest, index) in self._chosen:
+                hidden[layer.digest] = f"layer {index} of {node.label}"
+        for node, index, layer in self._session.layers():
+            place = (node.descriptor.digest, index)
+            if place not in self._chosen and layer.digest in hidden:
+                what = f"layer {index} of {node.label} has the content of {hidden[layer.digest]}"
+                if chosen_by_user and not node.is_attestation:
+                    raise UsageError(
+                        f"{what}, but is not chosen: it would stay readable", hint="choose both"
+                    )
+                raise IntegrityError(f"{what}, and would stay readable")
+            if node.manifest.config.digest in hidden:
+                raise IntegrityError(f"the config of {node.label} is also one of the layers")
+
+    def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
+        """Do what was planned for one layer."""
+        place = (node.descriptor.digest, index)
+        session, journal = self._session, self._session.journal
+        if place in self._chosen:
+            meter.begin(f"encrypt layer {index} of {node.label}")
+            return LayerResult("encrypted", self._encrypt(layer, meter))
+        there = session.copy_layer(node, index, layer, meter)
+        if place in self._unlocked:
+            change = add_recipients(
+                layer, self._unlocked[place], self._recipients, self._listed_already
+            )
+            if change is None:
+                return LayerResult("already encrypted")
+            return LayerResult("recipients added", change)
+        if node.is_attestation:
+            journal.note(f"{node.label} is an attestation and stays readable for everybody")
+        if is_encrypted(layer.media_type):
+            journal.note(
+                "layers that were encrypted already keep the recipients they have; "
+                "give a key that opens them to add recipients"
+            )
+            return LayerResult("already encrypted")
+        return LayerResult("clear" if there else "missing")
+
+    def _listed_already(self, who: str) -> None:
+        self._session.journal.warn(
+            f"{who} is named in the image already and was not added again; whether that is true, "
+            "only that key can tell"
+        )
+
+    def _encrypt(self, layer: Descriptor, meter: Meter) -> DescriptorEdit:
+        """Encrypt a layer, once for all the places where it occurs."""
+        session = self._session
+
+        def make(tick: Callable[[int], None]) -> DescriptorEdit:
+            with ExitStack() as stack:
+                reader = session.source.open(layer)
+                stack.callback(reader.close)
+                writer = session.destination.create(layer.size)
+                stack.callback(writer.abort)
+                return encrypt_layer(layer, reader, writer, self._recipients, tick)
+
+        same = (layer.digest, layer.size, layer.media_type, layer.data is None)
+        change, mine = self._done.get(same, lambda: attempt_layer(make, meter))
+        if not mine:
+            meter.tick(layer.size)
+        return change
