@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from boltseal.cli import access, keys, options
+from boltseal.cli import access, bulk, keys, options
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
-USAGE = "boltseal encrypt [options] SRC DST -r WHO …"
+USAGE = """boltseal encrypt [options] SRC DST -r WHO …
+       boltseal encrypt [options] --from FILE|PATTERN [--to TEMPLATE] -r WHO …"""
 EXAMPLES = """\
 examples:
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem
@@ -24,13 +25,16 @@ examples:
   podman save --format oci-archive app |
     boltseal encrypt oci-archive:- docker://two.example/app:v1 -r jwe:prod.pub.pem
   boltseal encrypt oci:sealed:v1 oci:sealed:v2 -r jwe:new.pub.pem -k prod.pem
+  boltseal encrypt --from images.txt -r jwe:prod.pub.pem
+  boltseal encrypt --from 'docker://one.example/team/*:v*' -r jwe:prod.pub.pem
+    --to 'docker://two.example/sealed/{repository}:{tag}' --journal team.journal
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    options.add_source(parser)
-    options.add_destination(parser)
+    places = [options.add_source(parser), options.add_destination(parser)]
+    bulk.add_arguments(parser, places)
     keys.add_recipients(parser, "who can open it")
     parser.add_argument(
         "--layer",
@@ -70,8 +74,20 @@ def _layers(args: argparse.Namespace) -> list[str]:
     return [f"-{args.top}.."]
 
 
+def wishes(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``encrypt()`` is to do with an image, one or many; not where it is, nor for whom."""
+    return {
+        "allow_classical": args.allow_classical,
+        "layers": _layers(args),
+        "except_base": args.except_base,
+        "platforms": options.platforms(args),
+    }
+
+
 def run(args: argparse.Namespace, output: Output) -> int:
     """Encrypt, and report."""
+    if bulk.is_asked_for(args):
+        return bulk.run(args, output, wishes(args))
     from boltseal.cli.progress import Bar
 
     options.keep_stdout_free(args, output)
@@ -88,13 +104,10 @@ def run(args: argparse.Namespace, output: Output) -> int:
             who,
             identities=args.keys,
             keys=kinds,
-            allow_classical=args.allow_classical,
-            layers=_layers(args),
-            except_base=args.except_base,
-            platforms=options.platforms(args),
             registry=access.both(args),
             jobs=args.jobs,
             progress=bar,
+            **wishes(args),
         )
     parts = []
     if (done := outcome.count("encrypted")) or not outcome.count("recipients added"):

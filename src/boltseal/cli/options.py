@@ -29,9 +29,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
-def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> None:
+def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> argparse.Action:
     """The image that is read."""
-    parser.add_argument(
+    return parser.add_argument(
         "source",
         metavar=name,
         help="image to read: docker://, oci:, oci-archive:, docker-archive:, dir:, docker-daemon: "
@@ -39,9 +39,9 @@ def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> None:
     )
 
 
-def add_destination(parser: argparse.ArgumentParser) -> None:
+def add_destination(parser: argparse.ArgumentParser) -> argparse.Action:
     """The image that is written."""
-    parser.add_argument(
+    return parser.add_argument(
         "destination",
         metavar="DST",
         help="image to write, named in the same way (FILE - is standard output)",
