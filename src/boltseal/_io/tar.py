@@ -13,18 +13,34 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boltseal._io.tarfields import (
+    BLOCK,
+    DAMAGED,
+    FILE,
+    FOLDER,
+    LONG_LINK,
+    LONG_NAME,
+    OLD_FILE,
+    PAX,
+    PAX_GLOBAL,
+    SYMBOLIC_LINK,
+    check_sum,
+    decimal,
+    number,
+    padded,
+    records,
+    text,
+)
 from boltseal.errors import LimitExceededError, MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCK = 512
+__all__ = ["BLOCK", "Member", "header", "padded", "scan"]
+
 MAX_HEADERS = 100_000  # headers of one archive, of every kind
 MAX_EXTENDED_BYTES = 64 * 1024  # bytes of one extended header
 MAX_EXTENDED_TOTAL = 16 * 1024 * 1024  # bytes of all extended headers of one archive
-_FILE, _OLD_FILE, _LINK, _FOLDER = b"0", b"\0", b"2", b"5"
-_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
-_DAMAGED = "this is not a tar archive, or it is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +74,10 @@ class _Reader:
         if not block and offset > 0:
             return None
         if len(block) < BLOCK:
-            raise MalformedError(_DAMAGED)
+            raise MalformedError(DAMAGED)
         if not block.strip(b"\0"):
             return None
-        # the checksum counts its own field as spaces (POSIX.1-2008, ustar interchange format)
-        total = sum(block) - sum(block[148:156]) + 8 * 0x20
-        if _number(block[148:156]) != total:
-            raise MalformedError(_DAMAGED)
+        check_sum(block)
         return block
 
     def extended(self, offset: int, size: int) -> bytes:
@@ -80,7 +93,7 @@ class _Reader:
             )
         data = os.pread(self._fd, size, offset)
         if len(data) != size:
-            raise MalformedError(_DAMAGED)
+            raise MalformedError(DAMAGED)
         return data
 
 
@@ -94,16 +107,16 @@ def scan(fd: int) -> Iterator[Member]:
     override: dict[str, str] = {}
     while (block := reader.header(offset)) is not None:
         kind = block[156:157]
-        size = _number(block[124:136])
+        size = number(block[124:136])
         content = offset + BLOCK
-        if kind in (_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL):
+        if kind in (LONG_NAME, LONG_LINK, PAX, PAX_GLOBAL):
             found = _override(kind, reader.extended(content, size))
             if override.keys() & found.keys():
-                raise MalformedError(_DAMAGED)  # which of the two names it would be
+                raise MalformedError(DAMAGED)  # which of the two names it would be
             override.update(found)
         else:
             if "size" in override:
-                size = _decimal(override["size"])
+                size = decimal(override["size"])
             member = _member(block, kind, content, size, override)
             if member.kind in ("folder", "link"):
                 size = 0
@@ -117,75 +130,29 @@ def scan(fd: int) -> Iterator[Member]:
 def _member(block: bytes, kind: bytes, content: int, size: int, override: dict[str, str]) -> Member:
     name = override.get("path")
     if name is None:
-        name = _text(block[0:100])
-        if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
+        name = text(block[0:100])
+        if block[257:263] == b"ustar\0" and (prefix := text(block[345:500])):
             name = f"{prefix}/{name}"
-    if kind in (_FILE, _OLD_FILE):
+    if kind in (FILE, OLD_FILE):
         # before POSIX a folder was a file whose name ends in a slash
-        what = "folder" if kind == _OLD_FILE and name.endswith("/") else "file"
+        what = "folder" if kind == OLD_FILE and name.endswith("/") else "file"
     else:
-        what = {_FOLDER: "folder", _LINK: "link"}.get(kind, "other")
-    target = override.get("linkpath", _text(block[157:257])) if what == "link" else ""
+        what = {FOLDER: "folder", SYMBOLIC_LINK: "link"}.get(kind, "other")
+    target = override.get("linkpath", text(block[157:257])) if what == "link" else ""
     return Member(name, what, content, size, target)
 
 
 def _override(kind: bytes, data: bytes) -> dict[str, str]:
     """What an extended header says of the next member."""
-    if kind in (_LONG_NAME, _LONG_LINK):
-        return {"path" if kind == _LONG_NAME else "linkpath": _text(data)}
-    found = dict(_records(data))
+    if kind in (LONG_NAME, LONG_LINK):
+        return {"path" if kind == LONG_NAME else "linkpath": text(data)}
+    found = {key: text(value) for key, value in records(data)}
     if any(key.startswith("GNU.sparse") for key in found):
         raise MalformedError("the archive holds a sparse file, which is no plain file")
     kept = {key: value for key, value in found.items() if key in ("path", "linkpath", "size")}
-    if kind == _PAX_GLOBAL and kept:
+    if kind == PAX_GLOBAL and kept:
         raise MalformedError("the archive has a global header that names or sizes every file")
     return kept
-
-
-def _records(data: bytes) -> Iterator[tuple[str, str]]:
-    """The records of a pax header: ``LENGTH KEY=VALUE\\n``."""
-    position = 0
-    while position < len(data):
-        space = data.find(b" ", position, position + 8)
-        length = _decimal(data[position:space].decode("ascii", "replace")) if space > 0 else 0
-        end = position + length
-        if length < 5 or end > len(data) or data[end - 1 : end] != b"\n":
-            if not data[position:].strip(b"\0"):
-                return
-            raise MalformedError(_DAMAGED)
-        key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not equals:
-            raise MalformedError(_DAMAGED)
-        yield _text(key), _text(value)
-        position = end
-
-
-def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def _decimal(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise MalformedError(_DAMAGED)
-    return int(text)
-
-
-def _number(field: bytes) -> int:
-    """A number field: octal digits, or base-256 with the first bit set (GNU)."""
-    if field[0] & 0x80:
-        value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:])
-        if field[0] & 0x40 or value >= 1 << 62:
-            raise MalformedError(_DAMAGED)
-        return value
-    digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    try:
-        if not digits.isdigit():
-            raise ValueError
-        return int(digits, 8)
-    except ValueError:
-        raise MalformedError(_DAMAGED) from None
 
 
 def header(name: str, size: int) -> bytes:
@@ -195,8 +162,3 @@ def header(name: str, size: int) -> bytes:
     member.mode = 0o644
     plain = size < 8 << 30 and len(name) < 140  # what a ustar header has room for
     return member.tobuf(tarfile.USTAR_FORMAT if plain else tarfile.GNU_FORMAT)
-
-
-def padded(size: int) -> int:
-    """The bytes that content of this size takes in an archive."""
-    return -(-size // BLOCK) * BLOCK
