@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from boltseal.keywrap.generate import generate
+from boltseal.keywrap.generate import generate_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fresh key pairs as NAME.pem: rsa2048, p256, p384, p521, and `other` that fits nothing."""
     folder = tmp_path_factory.mktemp("keys")
     for name in ("rsa2048", "p256", "p384", "p521"):
-        generate(str(folder / f"{name}.pem"), name, None)
-    generate(str(folder / "other.pem"), "p256", None)
+        generate_key(str(folder / f"{name}.pem"), name, None)
+    generate_key(str(folder / "other.pem"), "p256", None)
     return folder
 
 

@@ -20,14 +20,20 @@ __all__ = [
     "Progress",
     "Recipient",
     "RegistryOptions",
+    "add_recipients",
     "check",
     "copy",
     "decrypt",
     "encrypt",
+    "generate_key",
     "inspect",
+    "list_recipients",
     "parse_identity",
     "parse_keyring",
     "parse_recipient",
+    "remove_recipients",
+    "set_recipients",
+    "show_key",
     "verify",
 ]
 
@@ -38,12 +44,20 @@ if TYPE_CHECKING:
     from boltseal.image.decrypt import decrypt
     from boltseal.image.encrypt import encrypt
     from boltseal.image.inspect import inspect
+    from boltseal.image.recipients import (
+        add_recipients,
+        list_recipients,
+        remove_recipients,
+        set_recipients,
+    )
     from boltseal.image.report import Outcome, Progress
     from boltseal.image.verify import verify
     from boltseal.keywrap.base import Identity, Recipient
+    from boltseal.keywrap.generate import generate_key
     from boltseal.keywrap.keyring import Keyring
     from boltseal.keywrap.options import KeyOptions
     from boltseal.keywrap.parse import parse_identity, parse_keyring, parse_recipient
+    from boltseal.keywrap.show import show_key
     from boltseal.transports.registry.options import RegistryOptions
 
 _HOMES = {
@@ -57,14 +71,20 @@ _HOMES = {
     "Outcome": "boltseal.image.report",
     "Progress": "boltseal.image.report",
     "RegistryOptions": "boltseal.transports.registry.options",
+    "add_recipients": "boltseal.image.recipients",
     "check": "boltseal.image.check",
     "copy": "boltseal.image.copy",
     "decrypt": "boltseal.image.decrypt",
     "encrypt": "boltseal.image.encrypt",
+    "generate_key": "boltseal.keywrap.generate",
     "inspect": "boltseal.image.inspect",
+    "list_recipients": "boltseal.image.recipients",
     "parse_identity": "boltseal.keywrap.parse",
     "parse_keyring": "boltseal.keywrap.parse",
     "parse_recipient": "boltseal.keywrap.parse",
+    "remove_recipients": "boltseal.image.recipients",
+    "set_recipients": "boltseal.image.recipients",
+    "show_key": "boltseal.keywrap.show",
     "verify": "boltseal.image.verify",
 }
 

@@ -74,19 +74,19 @@ def test_blobs_are_mounted_across_repositories(tmp_path: Path, plain: Registry, 
 def test_a_tag_that_moved_is_not_written_over(
     tmp_path: Path, plain: Registry, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from boltseal.image import recipients
+    from boltseal.image import recipients_change
 
     source = simple_image(tmp_path / "src")
     image = plain.reference("recipients/race:v1")
     ok("encrypt", source.reference(), image, "-r", f"jwe:{keys}/p256.pub.pem")
-    write = recipients._write
+    write = recipients_change._write
 
     def interrupted(session: object, edits: object) -> str:
         monkeypatch.undo()
         ok("copy", source.reference(), image)
         return write(session, edits)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(recipients, "_write", interrupted)
+    monkeypatch.setattr(recipients_change, "_write", interrupted)
     who = ("-r", f"jwe:{keys}/p384.pub.pem")
     run = boltseal("recipients", "add", image, *who, "-k", keys / "p256.pem")
     assert run.code == 1

@@ -43,6 +43,10 @@ class Chunk:
         """Where a stage puts what it makes of ``data``; the same length."""
         return self._out[: self.length]
 
+    def swap(self) -> None:
+        """What one transformation put out is what the next one takes in."""
+        self._data, self._out = self._out, self._data
+
 
 def run(
     read_into: Callable[[memoryview], int],

@@ -21,6 +21,13 @@ def add_one(parser: argparse.ArgumentParser) -> None:
     _add(parser.add_argument_group("registries"), "", "the registry")
 
 
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """For commands that read one image, and whose relatives have a source and a destination."""
+    group = parser.add_argument_group("registries")
+    _add(group, "", "the registry")
+    _add(group, "src-", "the source's registry")
+
+
 def add_both(parser: argparse.ArgumentParser) -> None:
     """For commands with a source and a destination."""
     group = parser.add_argument_group("registries")
@@ -57,6 +64,11 @@ def _add(group: argparse._ArgumentGroup, prefix: str, whose: str) -> None:
 def one(args: argparse.Namespace) -> RegistryOptions:
     """The options of a command that speaks to one registry."""
     return _options(args, "")
+
+
+def source(args: argparse.Namespace) -> RegistryOptions:
+    """The options for a source alone."""
+    return _options(args, "src_")
 
 
 def both(args: argparse.Namespace) -> tuple[RegistryOptions, RegistryOptions]:

@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Tell what a key is; 3 when an image was named that neither lists it nor opens with it."""
-    from boltseal.keywrap.show import show
+    from boltseal.keywrap.show import show_key
 
     if args.platform and args.image is None:
         raise UsageError("--platform goes with --image")
     kinds = keys.key_options(args)
-    report = show(args.file, kinds)
+    report = show_key(args.file, kinds)
     _print(report, output)
     found: tuple[Listing, ...] = ()
     if args.image is not None:

@@ -59,10 +59,15 @@ def run(args: argparse.Namespace, output: Output) -> int:
     """Generate, and say where the files are."""
     from dataclasses import asdict
 
-    from boltseal.keywrap.generate import Subject, generate
+    from boltseal.keywrap.generate import generate_key
 
-    subject = None if args.certificate is None else Subject(args.certificate, args.days)
-    pair = generate(args.file, args.algorithm, _passphrase(args.passphrase, args.file), subject)
+    pair = generate_key(
+        args.file,
+        args.algorithm,
+        _passphrase(args.passphrase, args.file),
+        certificate=args.certificate,
+        days=args.days,
+    )
     output.line(f"private key  {pair.private_file}  (keep it secret)")
     output.line(f"public key   {pair.public_file}")
     if pair.certificate_file is not None:

@@ -21,7 +21,7 @@ COMMANDS = {
     "inspect": "show platforms, layers, and who can open them, without any key",
     "check": "tell whether your keys open every encrypted layer, without reading any",
     "verify": "check all of an image: digests, HMACs, content, recipients; writes nothing",
-    "recipients": "list or change who can open an image, without touching a layer",
+    "recipients": "list or change who can open an image, without touching a layer unless told to",
     "tags": "list the tags of a repository (also: ls)",
     "digest": "print the digest of an image",
     "manifest": "print the manifest of an image, byte for byte",
@@ -33,7 +33,7 @@ COMMANDS = {
     "keyprovider": "let skopeo, podman, buildah, containerd and CRI-O use your keys",
     "completion": "print a completion script for your shell",
 }
-ALIASES = {"ls": "tags"}
+ALIASES = {"ls": "tags", "keys": "key"}
 EXIT_CODES = """\
 exit codes:
   0  done
@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = join_dash_values(given)
     # Only the command that is used is imported: start-up is what a node pays for every layer.
     arguments[:1] = [ALIASES.get(one, one) for one in arguments[:1]]
+    if arguments[:1] == ["recipients"]:
+        from boltseal.cli.recipients import arrange
+
+        arguments = arrange(arguments)
     parser = build_parser([one for one in arguments if one in COMMANDS][:1])
     try:
         args = parser.parse_args(arguments)

@@ -1,363 +1,192 @@
-"""Change who can open an image, in its manifests alone: no layer is read or written."""
+"""List and change who can open an image.
+
+Only manifests are written, and no layer is read, unless :func:`set_recipients` is told to rotate.
+All layers of all platforms change, or none does.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from boltseal.errors import (
-    IntegrityError,
-    LimitExceededError,
-    NoMatchingKeyError,
-    NotFoundError,
-    UsageError,
-)
-from boltseal.image import referrers
-from boltseal.image.arguments import (
-    DEFAULT_JOBS,
-    as_access,
-    as_keyring,
-    as_recipients,
-    as_reference,
-    several,
-)
-from boltseal.image.session import LayerResult, Session
-from boltseal.image.unlock import Unlocker
-from boltseal.keywrap import packets, target, tries
-from boltseal.keywrap.keyring import Keyring, check_addition, check_mixture
-from boltseal.layer import rewrap
-from boltseal.layer.encrypt import check_encrypted
-from boltseal.spec.mediatypes import is_encrypted
+from boltseal.errors import UsageError
+from boltseal.image.arguments import DEFAULT_JOBS, as_keyring, as_recipients, several
+from boltseal.image.inspect import inspect
+from boltseal.image.recipients_change import ChangeReport, Options, change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from boltseal.image.arguments import Identities, Registry
-    from boltseal.image.report import Meter
-    from boltseal.image.tree import ManifestNode
+    from boltseal.image.recipients_plan import Planner
+    from boltseal.image.report import Progress
     from boltseal.keywrap.base import Recipient, WrappedKey
     from boltseal.keywrap.options import KeyOptions
-    from boltseal.keywrap.target import Target
-    from boltseal.layer.decrypt import UnlockedLayer
-    from boltseal.spec.descriptor import Descriptor
-    from boltseal.spec.digest import Digest
-    from boltseal.spec.edit import DescriptorEdit
     from boltseal.spec.reference import Reference
-
-    _Edits = dict[tuple[Digest, int], DescriptorEdit]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What changes for one layer: wrapped keys that go, that come, and how many stay."""
-
-    platform: str
-    layer: int
-    removed: tuple[WrappedKey, ...]
-    added: tuple[WrappedKey, ...]
-    kept: int
+    from boltseal.transports.registry.options import RegistryOptions
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeReport:
-    """The image before and after; ``after`` is None where nothing was written."""
+class ListedRecipient:
+    """One who can open an image, as far as it tells, and the number of layers that he opens."""
+
+    scheme: str
+    algorithm: str | None
+    recipient: str | None
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientList:
+    """Who can open an image. ``problems`` has what a reader of it would refuse."""
 
     image: str
-    before: str
-    after: str | None
-    changes: tuple[Change, ...]
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
+    digest: str
+    encrypted_layers: int
+    recipients: tuple[ListedRecipient, ...]
+    problems: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What all changes have in common.
+def list_recipients(
+    image: str | Reference, *, registry: RegistryOptions | None = None
+) -> RecipientList:
+    """Every recipient of an image, by what its manifests say; that takes no key.
 
-    ``dry_run`` writes nothing; ``keys`` has the options of every kind of key, ``registry`` says how
-    to reach registries, and ``allow_classical`` is that of ``encrypt``.
+    What an image calls somebody, whoever wrote it may have made up. Raises BoltsealError.
     """
-
-    dry_run: bool = False
-    keys: KeyOptions | None = None
-    registry: Registry = None
-    jobs: int = DEFAULT_JOBS
-    allow_classical: bool = False
-
-
-class _Planner(Protocol):
-    """Decides for every layer; ``finish`` raises when all of it together cannot be done."""
-
-    @property
-    def notes(self) -> Sequence[str]: ...
-
-    @property
-    def warnings(self) -> Iterable[str]: ...
-
-    def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None: ...
-
-    def finish(self) -> None: ...
+    report = inspect(image, registry=registry)
+    layers = [layer for one in report.manifests for layer in one.layers if layer.encrypted]
+    found: dict[WrappedKey, int] = {}
+    for layer in layers:
+        for key in dict.fromkeys(layer.keys):
+            found[key] = found.get(key, 0) + 1
+    return RecipientList(
+        report.image,
+        report.digest,
+        len(layers),
+        tuple(
+            ListedRecipient(one.scheme, one.algorithm, one.recipient, n) for one, n in found.items()
+        ),
+        tuple(report.problems),
+    )
 
 
-def add(
-    source: str | Reference,
-    destination: str | Reference | None,
+def add_recipients(
+    image: str | Reference,
     recipients: Sequence[str | Recipient],
     identities: Identities,
-    options: Options = Options(),
+    *,
+    destination: str | Reference | None = None,
+    dry_run: bool = False,
+    allow_classical: bool = False,
+    registry: Registry = None,
+    jobs: int = DEFAULT_JOBS,
+    keys: KeyOptions | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> ChangeReport:
     """Let further recipients open every encrypted layer; one of ``identities`` has to open it.
 
     Without ``destination`` the image is changed where it is. Who is listed already is not added
-    again. Raises NoMatchingKeyError when a layer stays closed, ConflictError when somebody else
-    changed the image meanwhile; nothing is changed then.
+    again. With ``dry_run`` nothing is written. The other arguments are those of ``encrypt``.
+
+    Raises NoMatchingKeyError when a layer stays closed, ConflictError when somebody else changed
+    the image meanwhile; nothing is changed then.
     """
-    who = _recipients(recipients, options)
-    ring = as_keyring(identities, options.keys)
-    keys = Unlocker(ring, str(source))
-    return _change(source, destination, _Adding(keys, who, ring.notes, options), options)
+    from boltseal.image.recipients_plan import Adding
+    from boltseal.image.unlock import Unlocker
+
+    who = _recipients(recipients, keys)
+    ring = as_keyring(identities, keys)
+    opener = Unlocker(ring, str(image))
+    planner = Adding(opener, who, ring.notes, allow_classical=allow_classical)
+    return change(image, planner, Options(destination, dry_run, registry, jobs, progress))
 
 
-def replace(
-    source: str | Reference,
-    destination: str | Reference | None,
+def set_recipients(
+    image: str | Reference,
     recipients: Sequence[str | Recipient],
     identities: Identities,
-    options: Options = Options(),
+    *,
+    rotate: bool = False,
+    check_content: bool = False,
+    destination: str | Reference | None = None,
+    dry_run: bool = False,
+    allow_classical: bool = False,
+    registry: Registry = None,
+    jobs: int = DEFAULT_JOBS,
+    keys: KeyOptions | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> ChangeReport:
     """Make ``recipients`` exactly those who can open every encrypted layer.
 
-    Whoever could open it before may have kept the layers' keys. Raises what :func:`add` raises.
+    Whoever could open it before may have kept the layers' keys. With ``rotate`` every encrypted
+    layer is read, opened in memory and encrypted with a new key: then the old ones open nothing of
+    the new image. They still open the old one, where that is not deleted. Nothing of a layer is
+    kept before its size, digest and HMAC were right; with ``check_content`` it is also compared
+    with the config's diff ids.
+
+    Everything else is as for :func:`add_recipients`; it also raises IntegrityError for a layer that
+    is not what it claims to be.
     """
-    who = _recipients(recipients, options)
-    if not options.allow_classical:
+    from boltseal.image.recipients_plan import Replacing, Rotating
+    from boltseal.image.rotation import Rotation
+    from boltseal.image.unlock import Unlocker
+    from boltseal.keywrap.keyring import check_mixture
+
+    if check_content and not rotate:
+        raise UsageError("content can be checked only where layers are encrypted again")
+    who = _recipients(recipients, keys)
+    if not allow_classical:
         check_mixture(who)
-    ring = as_keyring(identities, options.keys)
-    keys = Unlocker(ring, str(source))
-    return _change(source, destination, _Replacing(keys, who, ring.notes, options), options)
+    ring = as_keyring(identities, keys)
+    opener = Unlocker(ring, str(image))
+    planner: Planner
+    if rotate:
+        rotation = Rotation(who, check_content=check_content)
+        planner = Rotating(opener, rotation, ring.notes, allow_classical=allow_classical)
+    else:
+        planner = Replacing(opener, who, ring.notes, allow_classical=allow_classical)
+    return change(image, planner, Options(destination, dry_run, registry, jobs, progress))
 
 
-def remove(
-    source: str | Reference,
-    destination: str | Reference | None,
-    unwanted: Sequence[str],
-    options: Options = Options(),
+def remove_recipients(
+    image: str | Reference,
+    unwanted: Iterable[str],
+    *,
+    destination: str | Reference | None = None,
+    dry_run: bool = False,
+    registry: Registry = None,
+    jobs: int = DEFAULT_JOBS,
+    keys: KeyOptions | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> ChangeReport:
     """Take recipients out of every layer; no key is needed for that.
 
-    ``unwanted`` are texts as ``boltseal.keywrap.target`` reads them. Whoever could open the image
-    may have kept the layers' keys.
+    ``unwanted`` are names as :func:`list_recipients` gives them, files of keys or certificates,
+    ``pgp:WHO``, ``provider:NAME`` or URIs of key services. Whoever could open the image may have
+    kept the layers' keys.
 
     Raises NotFoundError for one who is in no layer, UsageError when a layer would be left to
     nobody, ConflictError when somebody else changed the image meanwhile.
     """
-    targets = [target.parse(text, options.keys) for text in several(unwanted)]
+    from boltseal.image.recipients_plan import Removing
+    from boltseal.keywrap import target
+
+    targets = [target.parse(text, keys) for text in several(unwanted)]
     if not targets:
         raise UsageError("nobody to remove", hint="name at least one with --recipient")
-    return _change(source, destination, _Removing(targets, str(source)), options)
+    planner = Removing(targets, str(image))
+    return change(image, planner, Options(destination, dry_run, registry, jobs, progress))
 
 
-class _Adding:
-    def __init__(
-        self,
-        keys: Unlocker,
-        recipients: Sequence[Recipient],
-        notes: Sequence[str],
-        options: Options,
-    ) -> None:
-        self.notes = notes
-        self.warnings: dict[str, None] = {}
-        self._keys = keys
-        self._recipients = recipients
-        self._allow_classical = options.allow_classical
-        self.finish = keys.raise_first
-
-    def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
-        if not self._allow_classical:
-            check_addition(layer.annotations, self._recipients)
-        unlocked = self._keys.unlock(node, index, layer)
-        return None if unlocked is None else self._edit(layer, unlocked)
-
-    def _edit(self, layer: Descriptor, unlocked: UnlockedLayer) -> DescriptorEdit | None:
-        return rewrap.add_recipients(layer, unlocked, self._recipients, self._skipped)
-
-    def _skipped(self, who: str) -> None:
-        self.warnings[
-            f"{who} is named in the image already and was not added again; whether that is true, "
-            "only that key can tell"
-        ] = None
-
-
-class _Replacing(_Adding):
-    def _edit(self, layer: Descriptor, unlocked: UnlockedLayer) -> DescriptorEdit | None:
-        return rewrap.replace_recipients(layer, unlocked, self._recipients)
-
-
-class _Removing:
-    def __init__(self, targets: Sequence[Target], image: str) -> None:
-        self._image = image
-        self.notes: Sequence[str] = ()
-        self._targets = targets
-        self._missing = {one.label for one in targets}
-        self._unnamed = 0
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        """By name alone, who is not named cannot be found."""
-        if not self._unnamed or all(one.identity is not None for one in self._targets):
-            return ()
-        text = (
-            f"{self._unnamed} wrapped keys of this image do not tell whose they are: who was taken "
-            "out may have one of them (a private key finds its own; recipients set leaves none)"
-        )
-        return (text,)
-
-    def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
-        with tries.of_one_layer():
-            edit = rewrap.remove_recipients(layer, self._choose)
-            if not tries.may_try(1):  # whoever was not asked about may be the one
-                raise LimitExceededError(
-                    f"a key is asked about {tries.MAX_TRIES} wrapped keys of a layer at most",
-                    hint="name those who stay: boltseal recipients set",
-                )
-        after = layer.annotations if edit is None else rewrap.edited(layer, edit)
-        self._check_gone(after)
-        return edit
-
-    def _choose(self, scheme: str, packet: bytes) -> set[int]:
-        found: set[int] = set()
-        for one in self._targets:
-            places = one.places(scheme, packet)
-            if places:
-                self._missing.discard(one.label)
-                found |= places
-        left = enumerate(packets.listed(scheme, packet))
-        self._unnamed += sum(not one.is_named for place, one in left if place not in found)
-        return found
-
-    def _check_gone(self, annotations: Mapping[str, str]) -> None:
-        """Whoever has a private key here can be asked: it must not open what is left."""
-        for one in self._targets:
-            if one.identity is None:
-                continue
-            try:
-                Keyring((one.identity,)).unwrap(annotations)
-            except (NoMatchingKeyError, IntegrityError):
-                continue
-            raise UsageError(
-                f"{one.label} would still open the layer by a way that cannot be taken out alone",
-                hint="name those who stay: boltseal recipients set",
-            )
-
-    def finish(self) -> None:
-        if not self._missing:
-            return
-        hint = f"see who can open it with: boltseal recipients list {self._image}"
-        if self._unnamed:
-            hint = (
-                f"{self._unnamed} wrapped keys do not tell whose they are: name the private key, "
-                "or use: boltseal recipients set"
-            )
-        raise NotFoundError(f"{min(self._missing)} is not named in the image", hint=hint)
-
-
-def _recipients(values: Sequence[str | Recipient], options: Options) -> tuple[Recipient, ...]:
-    who = as_recipients(values, options.keys)
+def _recipients(
+    values: Sequence[str | Recipient], keys: KeyOptions | None
+) -> tuple[Recipient, ...]:
+    who = as_recipients(values, keys)
     if not who:
         raise UsageError("no recipient is named", hint="name at least one with --recipient")
     return who
-
-
-def _change(
-    source: str | Reference,
-    destination: str | Reference | None,
-    planner: _Planner,
-    options: Options,
-) -> ChangeReport:
-    """Plan every layer, and write the manifests when all of it can be done."""
-    reference = as_reference(source)
-    if destination is None:
-        _check_place(reference)
-    to = reference if destination is None else as_reference(destination)
-    access = as_access(options.registry, options.jobs)
-    with Session(reference, to, (), None, access) as session:
-        session.journal.note_all(planner.notes)
-        edits, changes = _plan(session, planner)
-        with session.at_source():
-            planner.finish()
-        if not changes:
-            raise UsageError(
-                "no layer of this image is encrypted, so it has no recipients",
-                hint="encrypt it for them: boltseal encrypt SRC DST -r WHO",
-            )
-        digest = None
-        if not options.dry_run and (edits or not session.is_same_name):
-            referrers.warn(session)
-            digest = _write(session, edits)
-        before, notes = str(session.node.descriptor.digest), tuple(session.journal.notes)
-        return ChangeReport(
-            session.target_name, before, digest, tuple(changes), notes, tuple(planner.warnings)
-        )
-
-
-def _check_place(reference: Reference) -> None:
-    if reference.digest is not None:
-        raise UsageError(
-            "an image that is pinned by its digest cannot be changed where it is",
-            hint="name it by its tag, or name a destination",
-        )
-    if reference.transport == "oci" and reference.tag is None:
-        raise UsageError(
-            "an image without a tag cannot be changed where it is", hint="name its tag"
-        )
-
-
-def _plan(session: Session, planner: _Planner) -> tuple[_Edits, list[Change]]:
-    edits: _Edits = {}
-    changes: list[Change] = []
-    for node, index, layer in session.layers():
-        if not is_encrypted(layer.media_type):
-            continue
-        with session.at_layer(node, index):
-            check_encrypted(layer)
-            edit = planner.plan(node, index, layer)
-            if edit is not None:
-                edits[node.descriptor.digest, index] = edit
-            changes.append(_compare(node, index, layer, edit))
-    return edits, changes
-
-
-def _write(session: Session, edits: _Edits) -> str:
-    """Write manifests; layers stay where they are, or are copied as they are."""
-    meter = session.begin_writing()
-    if session.is_same_name:
-        session.expect_unchanged()
-
-    def step(node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
-        if not session.is_in_place:
-            session.copy_layer(node, index, layer, meter)
-        edit = edits.get((node.descriptor.digest, index))
-        return LayerResult("recipients changed" if edit is not None else "kept", edit)
-
-    session.work(step, meter)
-    return session.finish(meter).digest
-
-
-def _compare(
-    node: ManifestNode, index: int, layer: Descriptor, edit: DescriptorEdit | None
-) -> Change:
-    before = packets.describe(layer.annotations)[0]
-    after = before if edit is None else packets.describe(rewrap.edited(layer, edit))[0]
-    gone, new = Counter(before) - Counter(after), Counter(after) - Counter(before)
-    return Change(
-        node.label,
-        index,
-        tuple(gone.elements()),
-        tuple(new.elements()),
-        len(before) - gone.total(),
-    )

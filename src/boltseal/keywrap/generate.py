@@ -55,18 +55,26 @@ def sibling_name(private_file: str, kind: str) -> str:
     return f"{private_file}.{kind}"
 
 
-def generate(
-    private_file: str, algorithm: str, passphrase: bytes | None, certificate: Subject | None = None
+def generate_key(
+    private_file: str,
+    algorithm: str = ALGORITHMS[0],
+    passphrase: bytes | None = None,
+    *,
+    certificate: str | None = None,
+    days: int = 365,
 ) -> KeyPair:
     """Write a PKCS#8 private key (mode 0600) and its public key; never over an existing file.
 
-    With ``certificate`` a self-signed one is written beside them, for PKCS#7; that takes RSA.
+    ``algorithm`` is one of ``rsa3072``, ``rsa2048``, ``rsa4096``, ``p256``, ``p384``, ``p521`` and
+    ``xwing``; ``passphrase`` encrypts the private key. With ``certificate``, a common name, a
+    self-signed one is written beside them, for PKCS#7; that takes RSA.
 
     Raises UsageError for what cannot be made, StorageError when a file is there already or cannot
     be written; nothing is left behind then.
     """
-    _check(private_file, algorithm, passphrase, certificate)
-    made = _xwing() if algorithm == "xwing" else _classical(algorithm, passphrase, certificate)
+    subject = None if certificate is None else Subject(certificate, days)
+    _check(private_file, algorithm, passphrase, subject)
+    made = _xwing() if algorithm == "xwing" else _classical(algorithm, passphrase, subject)
     public_file = sibling_name(private_file, "pub")
     certificate_file = sibling_name(private_file, "crt") if made.certificate else None
     files = [(public_file, made.public, 0o644)]

@@ -172,8 +172,13 @@ def check_mixture(recipients: Sequence[Recipient]) -> None:
         )
 
 
-def check_addition(annotations: Mapping[str, str], recipients: Sequence[Recipient]) -> None:
-    """The same as :func:`check_mixture`, for a layer that is wrapped already."""
+def check_addition(
+    annotations: Mapping[str, str], recipients: Sequence[Recipient], *, new_key: bool = False
+) -> None:
+    """The same as :func:`check_mixture`, for a layer that is wrapped already.
+
+    With ``new_key`` the layer gets another one, which the old wrapping does not give away.
+    """
     check_mixture(recipients)
     broken: list[IntegrityError] = []
     wrapped = list(_packets(names.schemes(annotations), broken))
@@ -183,11 +188,12 @@ def check_addition(annotations: Mapping[str, str], recipients: Sequence[Recipien
     weak = ["a packet that cannot be read"] if broken else []
     weak += [scheme for scheme, packet in wrapped if not packets.is_quantum_safe(scheme, packet)]
     name = recipients[0].describe()
-    if _is_quantum_safe(recipients[0]) and weak:
+    if _is_quantum_safe(recipients[0]) and weak and not new_key:
         raise UsageError(
             f"the layer is wrapped by {weak[0]} already, which is not known to withstand quantum "
             f"computers: {name} would not make it safer",
-            hint="encrypt the image anew for it alone, or accept it with --allow-classical",
+            hint="give it a new key with recipients set --rotate, or accept it with "
+            "--allow-classical",
         )
     if not _is_quantum_safe(recipients[0]) and not weak:
         raise UsageError(

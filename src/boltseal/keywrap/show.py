@@ -62,7 +62,7 @@ class KeyReport:
         return key.recipient is not None and (scheme, key.recipient) in self.in_packets
 
 
-def show(text: str, options: KeyOptions | None = None) -> KeyReport:
+def show_key(text: str, options: KeyOptions | None = None) -> KeyReport:
     """What a file, or anything else that ``-k`` takes, is.
 
     Raises KeyFileError for what is no key, and what reading raises.

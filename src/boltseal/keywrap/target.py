@@ -21,7 +21,7 @@ from boltseal.keywrap import amend, identity_files, packets, tries
 from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.options import KeyOptions
 from boltseal.keywrap.parse import KEY_SERVICES, parse_identity
-from boltseal.keywrap.show import show
+from boltseal.keywrap.show import show_key
 from boltseal.spec.annotations import QUANTUM_SAFE
 from boltseal.spec.reference import shown
 
@@ -105,19 +105,21 @@ def parse(text: str, options: KeyOptions | None = None) -> Target:
         return Target(text, scheme=f"provider.{rest.partition(':')[0]}")
     if scheme == "pgp" and colon:
         return Target(text, _openpgp(rest, options))
-    if scheme in KEY_SERVICES and colon:
-        from boltseal.keywrap.kms import uri
-
-        return Target(text, frozenset({("", uri.parse(text).canonical)}))
     if scheme in _OF_FILES and colon and os.path.exists(rest):
         return _file(text, rest, options, _OF_FILES[scheme])
-    if os.path.exists(identity_files.split(text)[0]):
+    if os.path.exists(identity_files.split(text)[0]) and not (colon and scheme in KEY_SERVICES):
         return _file(text, text, options, None)
+    if text.startswith("provider.") and " " not in text:  # as lists show it
+        return Target(text, scheme=text)
     return Target(text, frozenset({_name(text)}))
 
 
 def _name(text: str) -> tuple[str, str]:
-    """A name as ``inspect`` shows it, or the fingerprint of an OpenPGP key."""
+    """A name as ``inspect`` shows it, the fingerprint of an OpenPGP key or a key service's URI."""
+    if text.partition(":")[0] in KEY_SERVICES and ":" in text:
+        from boltseal.keywrap.kms import uri
+
+        return "", uri.parse(text).canonical
     bare = text.upper().removeprefix("0X").replace(" ", "")
     if _HEX.issuperset(bare) and len(bare) in (16, *_FINGERPRINT):
         return "pgp", bare[-16:]
@@ -136,7 +138,7 @@ def _name(text: str) -> tuple[str, str]:
 
 
 def _file(label: str, text: str, options: KeyOptions, scheme: str | None) -> Target:
-    report = show(text, options)
+    report = show_key(text, options)
     names = frozenset(
         (kind, name)
         for kind, name in report.in_packets
