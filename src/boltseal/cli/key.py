@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal.cli import access, keys, options
+from boltseal.cli import access, key_sync, keys, options
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,19 +14,28 @@ if TYPE_CHECKING:
     from boltseal.image.listing import Listing
     from boltseal.keywrap.show import KeyReport
 
-USAGE = "boltseal key show [options] KEY"
+USAGE = "boltseal key show|sync [options] …"
 EXAMPLES = """\
 examples:
   boltseal key show prod.pem
   boltseal key show alice.crt.pem --image docker://registry.example/app:v1
   boltseal key show prod.pem:file=passphrase.txt --json
+  boltseal keys sync --source /run/secrets/image-keys --dest /etc/containerd/ocicrypt/keys
 """
-_ACTIONS = ("show",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("action", choices=_ACTIONS, help="show: tell what a key is")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show = actions.add_parser("show", help="tell what a key is", allow_abbrev=False)
+    _add_show(show)
+    sync = actions.add_parser(
+        "sync", help="keep a runtime's folder of keys up to date", allow_abbrev=False
+    )
+    key_sync.add_arguments(sync)
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="KEY", help="key file, or anything else that -k takes")
     parser.add_argument(
         "--image", metavar="IMAGE", help="also tell whether this image lists the key"
@@ -39,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Tell what a key is; 3 when an image was named that neither lists it nor opens with it."""
+    if args.action == "sync":
+        return key_sync.run(args, output)
     from boltseal.keywrap.show import show_key
 
     if args.platform and args.image is None:

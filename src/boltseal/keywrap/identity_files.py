@@ -125,6 +125,20 @@ def load_bytes(
     return Loaded(label, _rsa_or_ec(raw, label, passphrase), certificates)
 
 
+def looks_like_one(raw: bytes) -> bool:
+    """Whether content has the form of a private key or a certificate, locked or not.
+
+    Nothing is decoded: what it is good for shows when it is used.
+    """
+    if raw.startswith(_OPENPGP_ARMOR):
+        return raw.startswith(b"-----BEGIN PGP PRIVATE KEY BLOCK-----")
+    if _PRIVATE in raw or b"-----BEGIN CERTIFICATE-----" in raw or _is_pkcs11(raw):
+        return True
+    if raw.lstrip()[:1] == b"{":
+        return b'"kty"' in raw and b'"d"' in raw
+    return raw[:1] == b"\x30" or _openpgp_tag(raw) == _OPENPGP_TAGS[0]
+
+
 def _rsa_or_ec(raw: bytes, label: str, passphrase: Callable[[], bytes | None]) -> Identity:
     from boltseal.keywrap.jwe import JweIdentity
     from boltseal.keywrap.keyfiles import load_private

@@ -1,0 +1,137 @@
+"""``boltseal keys sync``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from boltseal.cli import options
+from boltseal.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from boltseal.cli.output import Output
+    from boltseal.runtime.keysync.sync import Report
+
+_MIN_INTERVAL = 1.0  # seconds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this action."""
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="DIR|command:PROGRAM",
+        help="where the keys are: a folder, or a program that prints them",
+    )
+    parser.add_argument(
+        "--dest", required=True, metavar="DIR", help="the runtime's folder of keys, made if need be"
+    )
+    parser.add_argument(
+        "--record",
+        metavar="FILE",
+        help="remembers which files came from where (default: a hidden file beside --dest)",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="go on: after each change, and every --interval"
+    )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="with --watch, the longest time between two looks (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--allow-empty", action="store_true", help="a source without any key is no failure"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be done")
+    parser.add_argument(
+        "--print-unit", action="store_true", help="print a systemd unit that does this"
+    )
+    options.add_output(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Once, or for ever; each change is told."""
+    import os
+
+    from boltseal.runtime.keysync.sync import Place, sync
+
+    if args.interval < _MIN_INTERVAL:
+        raise UsageError("--interval is a second at least")
+    if args.print_unit:
+        return _print_unit(args, output)
+    once = partial(
+        sync,
+        args.source,
+        Place.of(args.dest, args.record),
+        dict(os.environ),
+        allow_empty=args.allow_empty,
+        dry_run=args.dry_run,
+    )
+    if not args.watch:
+        report = once()
+        _show(report, output, is_dry=args.dry_run)
+        output.document(report.to_json)
+        return 0
+    if args.dry_run or args.json:
+        raise UsageError("--watch goes with neither --dry-run nor --json")
+    return _watch(once, args, output)
+
+
+def _watch(once: partial[Report], args: argparse.Namespace, output: Output) -> int:
+    from boltseal.cli import signals
+    from boltseal.errors import BoltsealError
+    from boltseal.runtime.keysync.watch import watch
+
+    shown: tuple[object, ...] = ()
+    try:
+        for result in watch(once, args.source, args.interval):
+            if isinstance(result, BoltsealError):
+                if shown != (result.message,):  # an outage is told once
+                    output.error(result)
+                shown = (result.message,)
+                continue
+            if result.is_change or not shown or shown != result.skipped:
+                _show(result, output, is_dry=False)
+            shown = result.skipped or (None,)
+    except KeyboardInterrupt:
+        signals.check()  # the watcher makes one exception of every signal
+        raise
+    return 0
+
+
+def _print_unit(args: argparse.Namespace, output: Output) -> int:
+    import shutil
+    import sys
+
+    from boltseal.runtime.keysync import unit
+
+    program = shutil.which(sys.argv[0]) or sys.argv[0]
+    for line in unit.text(program, args.source, args.dest).splitlines():
+        output.result(line)
+    return 0
+
+
+def _show(report: Report, output: Output, *, is_dry: bool) -> None:
+    would = "would be " if is_dry else ""
+    counts = [
+        f"{len(names)} {would}{what}"
+        for what, names in (
+            ("added", report.added),
+            ("changed", report.changed),
+            ("removed", report.removed),
+            ("kept", report.kept),
+        )
+        if names
+    ]
+    output.line(f"{report.folder}: {', '.join(counts) or 'no key'}", style="bold")
+    rows = [[name, "added"] for name in report.added]
+    rows += [[name, "changed"] for name in report.changed]
+    rows += [[name, "removed"] for name in report.removed]
+    if rows:
+        output.table([["KEY", "CHANGE"], *rows])
+    for name, reason in report.skipped:
+        output.note(f"{name} was not copied: {reason}")

@@ -1,0 +1,1 @@
+"""Hosts that run images: runtimes, bundles, and the keys they find."""

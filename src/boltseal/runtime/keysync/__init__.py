@@ -1,0 +1,1 @@
+"""Copy keys into the folder that a container runtime reads."""
