@@ -12,6 +12,8 @@ from boltseal.keywrap.identity_files import FileIdentity, Loaded
 from boltseal.keywrap.keyring import Keyring
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography import x509
 
     from boltseal.keywrap.base import Identity
@@ -43,6 +45,24 @@ class Collection:
             if loaded.identity is None:
                 self._alone.append(loaded.label)
 
+    def add_content(
+        self, content: bytes, label: str, passphrase: Callable[[], bytes | None]
+    ) -> bool:
+        """What a key file holds. Content that is no key is skipped with a note; False for that,
+        and for certificates alone."""
+        try:
+            loaded = identity_files.load_bytes(content, label, passphrase, self._options)
+        except BoltsealError as error:
+            reason = error.message.replace(f"{label}: ", "").replace(label, "it")
+            self.skip(label, reason)
+            return False
+        self._take(loaded)
+        return loaded.identity is not None
+
+    def skip(self, label: str, reason: str) -> None:
+        """Say why something that was named is not among the keys."""
+        self._skipped[label] = reason
+
     def keyring(self) -> Keyring:
         """All of it, with each certificate beside its key.
 
@@ -64,18 +84,9 @@ class Collection:
         found = 0
         for file in keydir.walk(folder):
             if file.problem is not None:
-                self._skipped[file.path] = file.problem
-                continue
-            try:
-                loaded = identity_files.load_bytes(
-                    file.content, file.path, lambda: passphrase, self._options
-                )
-            except BoltsealError as error:
-                reason = error.message.replace(f"{file.path}: ", "").replace(file.path, "it")
-                self._skipped[file.path] = reason
-                continue
-            self._take(loaded)
-            found += loaded.identity is not None
+                self.skip(file.path, file.problem)
+            else:
+                found += self.add_content(file.content, file.path, lambda: passphrase)
         if not found:
             raise KeyFileError(
                 f"there is no key that can be used below {folder}",

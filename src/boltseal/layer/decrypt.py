@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Decryptor
-from boltseal.blockcipher.options import PrivateOptions, PublicOptions
-from boltseal.errors import UnsupportedError
 from boltseal.layer.content import ContentCheck
 from boltseal.layer.stream import CheckedReader
+from boltseal.layer.unlock import UnlockedLayer, unlock_layer
 from boltseal.spec import annotations as names
 from boltseal.spec.digest import Digest
 from boltseal.spec.edit import DescriptorEdit
-from boltseal.spec.mediatypes import layer_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from boltseal.keywrap.keyring import Keyring
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
 
-
-@dataclass(frozen=True, slots=True)
-class UnlockedLayer:
-    """A layer whose key has been unwrapped."""
-
-    public: PublicOptions
-    private: PrivateOptions
-    identity: str  # what opened it, for people
-    plain_type: str
-
-
-def unlock_layer(layer: Descriptor, keyring: Keyring) -> UnlockedLayer:
-    """Unwrap a layer's key without reading the layer.
-
-    Raises NoMatchingKeyError, or an IntegrityError for options or packets that are refused.
-    """
-    kind = layer_type(layer.media_type)
-    if kind is None or not kind.encrypted:
-        raise UnsupportedError(f"an encrypted layer of type {layer.media_type} is not known")
-    public = PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS))
-    opened = keyring.unwrap(layer.annotations)
-    return UnlockedLayer(public, PrivateOptions.parse(opened.secret), opened.identity, kind.plain)
+__all__ = ["UnlockedLayer", "decrypt_layer", "unlock_layer"]
 
 
 def decrypt_layer(

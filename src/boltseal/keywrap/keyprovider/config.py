@@ -18,7 +18,7 @@ from boltseal.errors import IntegrityError, KeyServiceError, NotFoundError, Usag
 from boltseal.keywrap.keyprovider import address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from boltseal.keywrap.keyprovider.address import Address
     from boltseal.keywrap.options import KeyOptions
@@ -74,6 +74,26 @@ def find(name: str, options: KeyOptions) -> Provider:
     """
     known: dict[str, None] = {}
     looked: list[str] = []
+    for path, table in _tables(options):
+        looked.append(path if table is not None else f"{path} (not there)")
+        if table and name in table:
+            return _provider(name, table[name], path, options.environment)
+        known.update(dict.fromkeys(table or ()))
+    raise UsageError(
+        f"there is no key provider called {name!r}; configured are: "
+        f"{', '.join(sorted(known)[:20]) or 'none'}",
+        hint="name a configuration with --keyprovider-config or OCICRYPT_KEYPROVIDER_CONFIG"
+        + (f" (looked in {', '.join(looked)})" if looked else ""),
+    )
+
+
+def is_known(name: str, options: KeyOptions) -> bool:
+    """Whether any file tells of a provider called ``name``. Raises UsageError for a broken file."""
+    return any(table and name in table for _, table in _tables(options))
+
+
+def _tables(options: KeyOptions) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """The providers of each file, in order; None for a file that may be missing and is."""
     files = [(path, _json) for path in options.provider_files]
     files += [(path, _toml) for path in options.settings_files]
     for path, load in files:
@@ -82,21 +102,11 @@ def find(name: str, options: KeyOptions) -> Provider:
         except NotFoundError:
             if load is _json:
                 raise
-            looked.append(f"{path} (not there)")
+            yield path, None
             continue
         except IntegrityError as error:
             raise UsageError(error.message) from None
-        looked.append(path)
-        table = load(raw, path)
-        if name in table:
-            return _provider(name, table[name], path, options.environment)
-        known.update(dict.fromkeys(table))
-    raise UsageError(
-        f"there is no key provider called {name!r}; configured are: "
-        f"{', '.join(sorted(known)[:20]) or 'none'}",
-        hint="name a configuration with --keyprovider-config or OCICRYPT_KEYPROVIDER_CONFIG"
-        + (f" (looked in {', '.join(looked)})" if looked else ""),
-    )
+        yield path, load(raw, path)
 
 
 def _json(raw: bytes, path: str) -> dict[str, Any]:

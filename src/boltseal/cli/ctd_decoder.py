@@ -1,0 +1,282 @@
+"""``boltseal-ctd-decoder``: containerd starts it for every encrypted layer.
+
+It takes the flags and the payload of imgcrypt's ``ctd-decoder``. Every import is time that a node
+pays for each layer, so arguments are read by hand and modules are loaded where they are needed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from boltseal.cli.output import printable
+from boltseal.errors import BoltsealError, NoMatchingKeyError, StorageError, UsageError, located
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from boltseal.keywrap.keyring import Keyring
+    from boltseal.keywrap.options import KeyOptions
+    from boltseal.runtime.decoder.release import Streams
+    from boltseal.spec.descriptor import Descriptor
+
+NAME = "boltseal-ctd-decoder"
+HELP = """\
+usage: boltseal-ctd-decoder [--decryption-keys-path DIR] [-k KEY] [--release verified|early]
+
+containerd starts this program as a stream processor for encrypted layers: the layer comes on
+standard input, what it is and the client's keys on descriptor 3, and the plain layer goes to
+standard output. It stands in for imgcrypt's ctd-decoder.
+
+  --decryption-keys-path DIR  every file below this folder is a key; links are followed to what is
+                              inside of it (Kubernetes mounts secrets in that way)
+  -k, --key KEY               one more key, as in boltseal decrypt -k (repeatable)
+  --release verified          hand out plaintext only after size, digest and HMAC of the whole layer
+                              were right (default); TMPDIR is where a large layer waits, encrypted
+  --release early             hand it out as it comes, as imgcrypt does: containerd then unpacks
+                              what may turn out to be forged
+  --version, --help
+
+OCICRYPT_KEYPROVIDER_CONFIG names key providers, which are asked for the layers that name them.
+
+exit codes: 0 done, 1 failed, 2 wrong configuration, 3 no key opens the layer, 4 integrity failure
+"""
+PAYLOAD_FD = 3
+PAYLOAD_SECONDS = 30  # that containerd may take to send the payload, which it does at once
+_STDIN, _STDOUT = 0, 1
+_PIPE_BYTES = 1 << 20
+_SETPIPE_SZ = 1031  # fcntl.h: F_SETPIPE_SZ
+_MAX_REASONS = 3  # of keys that were tried, in one line
+_MAX_LINE = 2_000  # characters of a message
+_PROCESSORS = "io.containerd.ocicrypt.decoder.v1.tar and io.containerd.ocicrypt.decoder.v1.tar.gzip"
+
+
+def main() -> int:
+    """Decrypt one layer; returns the exit code."""
+    gc.disable()  # a short life, and importing makes no garbage
+    from boltseal.cli import signals
+
+    signals.catch()
+    signals.hide_dropped()
+    try:
+        return _run(sys.argv[1:], os.environ)
+    except BoltsealError as error:
+        return _fail(_on_one_line(error), error.exit_code)
+    except signals.TerminatedError as error:
+        return _fail("terminated", error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except MemoryError:
+        return _fail("not enough memory", 1)
+    except Exception as error:  # the last resort
+        if "BOLTSEAL_DEBUG" in os.environ:
+            raise
+        return _fail(f"unexpected {type(error).__name__}; this is a bug in Boltseal", 1)
+
+
+def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    folder, named, release = _arguments(arguments)
+    if release in ("help", "version"):
+        return _show(release)
+    _check_streams()
+    from boltseal.runtime.decoder import payload as payloads
+
+    payload = payloads.parse(_read_payload(environ, payloads.MAX_PAYLOAD_BYTES))
+    layer = payload.layer
+    with located(layer.digest.short):
+        _check_type(layer)
+        from boltseal.layer.unlock import unlock_layer
+        from boltseal.runtime.decoder import keys
+        from boltseal.runtime.decoder.release import early, verified
+
+        keyring = keys.gather(payload, folder, named, _options(environ))
+        try:
+            unlocked = unlock_layer(layer, keyring)
+        except NoMatchingKeyError as error:
+            raise _with_advice(error, keyring) from None
+        if release == "early":
+            early(layer, unlocked, _streams())
+        else:
+            verified(layer, unlocked, _streams(), environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+    return 0
+
+
+def _arguments(given: Sequence[str]) -> tuple[str | None, list[str], str]:
+    """The folder of keys, further keys, and when to release (or ``help`` and ``version``)."""
+    folder: str | None = None
+    named: list[str] = []
+    release = "verified"
+    words = list(given)
+    while words:
+        option, equals, value = words.pop(0).partition("=")
+        name = option.lstrip("-") if option.startswith("-") else ""
+        if name in ("h", "help", "v", "version") and not equals:
+            return None, [], "help" if name[0] == "h" else "version"
+        if name not in ("decryption-keys-path", "release", "k", "key"):
+            shown = option if name.replace("-", "").isalpha() else "…"
+            raise UsageError(f"{shown} is no option", hint=f"see {NAME} --help")
+        if not equals:
+            if not words:
+                raise UsageError(f"{option} needs a value", hint=f"see {NAME} --help")
+            value = words.pop(0)
+        if name == "release":
+            release = value
+        elif name == "decryption-keys-path":
+            folder = value
+        else:
+            named.append(value)
+    if release not in ("verified", "early"):
+        raise UsageError(f"--release is verified or early, not {release[:40]!r}")
+    if named:
+        from boltseal.cli.argv import hide_secrets
+
+        hide_secrets(given)
+    return folder, named, release
+
+
+def _show(what: str) -> int:
+    if what == "version":
+        from boltseal import __version__
+
+        sys.stdout.write(f"{NAME} {__version__}\n")
+    else:
+        sys.stdout.write(HELP)
+    return 0
+
+
+def _check_streams() -> None:
+    """What is closed now would be the next file that is opened."""
+    for fd, name in ((_STDIN, "standard input"), (_STDOUT, "standard output")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise UsageError(f"{name} is closed", hint=f"see {NAME} --help") from None
+
+
+def _read_payload(environ: Mapping[str, str], most: int) -> bytes:
+    """What containerd put on descriptor 3. Raises UsageError when that is nothing."""
+    import select
+
+    parts: list[bytes] = []
+    left = most + 1
+    try:
+        waiting = select.poll()
+        waiting.register(PAYLOAD_FD, select.POLLIN)
+        while left > 0:
+            if not waiting.poll(PAYLOAD_SECONDS * 1000):
+                raise UsageError(
+                    f"no payload came on descriptor 3 within {PAYLOAD_SECONDS} seconds",
+                    hint="this program is started by containerd",
+                )
+            part = os.read(PAYLOAD_FD, min(left, 1 << 16))
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        os.close(PAYLOAD_FD)
+    except OSError:
+        raise _no_payload("descriptor 3 is not open", environ) from None
+    if not parts:
+        raise _no_payload("descriptor 3 is empty", environ)
+    return b"".join(parts)
+
+
+def _no_payload(how: str, environ: Mapping[str, str]) -> UsageError:
+    """The trap that everybody's example for zstd leads into."""
+    kind = environ.get("STREAM_PROCESSOR_MEDIATYPE", "")[:120]
+    accepts = f"{kind} under accepts" if kind else "the layer's media type under accepts"
+    return UsageError(
+        f"containerd sent no payload ({how}), so the layer's wrapped keys are not known",
+        hint=f"it sends one only to the stream processors that are called {_PROCESSORS}: list "
+        f"{accepts} of one of these and remove any other entry for it; or the client sends none, "
+        "as plain ctr does: pull through the CRI with key_model = node, or by imgcrypt's ctr-enc",
+    )
+
+
+def _check_type(layer: Descriptor) -> None:
+    from boltseal.spec.mediatypes import layer_type
+
+    kind = layer_type(layer.media_type)
+    if kind is None or not kind.encrypted:
+        raise UsageError(
+            f"a layer of type {layer.media_type} is not one that can be decrypted",
+            hint="list types of layers that end in +encrypted under accepts, and no others",
+        )
+
+
+def _options(environ: Mapping[str, str]) -> KeyOptions:
+    from boltseal.keywrap.options import KeyOptions
+
+    environment = dict(environ)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors say the same
+    return KeyOptions.from_environ(environment)
+
+
+def _with_advice(error: NoMatchingKeyError, keyring: Keyring) -> NoMatchingKeyError:
+    """For a node, which has neither options of ours nor a reference of the image."""
+    hint = "see whom the image is for: boltseal inspect IMAGE"
+    if not keyring.identities:
+        hint = (
+            "name a folder of keys with --decryption-keys-path in containerd's configuration, or "
+            "key providers with OCICRYPT_KEYPROVIDER_CONFIG"
+        )
+    return NoMatchingKeyError(error.message, hint=hint, attempts=error.attempts)
+
+
+class _Source:
+    """Standard input, as a blob."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        try:
+            return os.readv(_STDIN, [buffer])
+        except OSError as error:
+            raise _stream_failed("reading the encrypted layer", error) from None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _write(data: memoryview) -> None:
+    try:
+        while data:
+            data = data[os.write(_STDOUT, data) :]
+    except OSError as error:
+        raise _stream_failed("writing the plain layer", error) from None
+
+
+def _stream_failed(doing: str, error: OSError) -> StorageError:
+    return StorageError(f"{os.strerror(error.errno or 0).lower()} while {doing}")
+
+
+def _streams() -> Streams:
+    """Standard input and output; pipes are made as large as they may be."""
+    import fcntl
+
+    from boltseal.runtime.decoder.release import Streams
+
+    for fd in (_STDIN, _STDOUT):
+        with suppress(OSError):
+            fcntl.fcntl(fd, _SETPIPE_SZ, _PIPE_BYTES)
+    return Streams(_Source(), _write)
+
+
+def _on_one_line(error: BoltsealError) -> str:
+    """Where, what, what the first keys said, and what to do: containerd passes it on as it is."""
+    reasons = [f"{one.identity}: {one.reason}" for one in error.attempts[:_MAX_REASONS]]
+    more = len(error.attempts) - len(reasons)
+    reasons += [f"and {more} more"] if more > 0 else []
+    text = "; ".join([error.message, *reasons, *([error.hint] if error.hint else [])])
+    return ": ".join([*error.where, text])
+
+
+def _fail(text: str, code: int) -> int:
+    line = printable(text)
+    if len(line) > _MAX_LINE:
+        line = line[: _MAX_LINE - 1] + "…"
+    with suppress(OSError, AttributeError):  # AttributeError: standard error is closed
+        sys.stderr.write(f"{NAME}: {line}\n")
+        sys.stderr.flush()
+    return code

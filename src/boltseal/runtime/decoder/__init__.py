@@ -1,0 +1,1 @@
+"""containerd's stream processor: one encrypted layer in, the plain layer out."""
