@@ -13,6 +13,7 @@ from support.images import (
     INDEX,
     MANIFEST,
     TAR,
+    ZSTD,
     Layout,
     add_manifest,
     blobs,
@@ -155,6 +156,18 @@ def test_a_chosen_layer_that_another_platform_keeps(
     run = encrypt(layout, tmp_path, keys, "--layer", "1")
     refused(run, tmp_path, 2, "layer 2 of linux/arm64 has the content of layer 1 of linux/amd64")
     assert encrypt(layout, tmp_path, keys, "--layer=-1,1").code == 0
+
+
+@pytest.mark.parametrize("kind", [GZIP, ZSTD])
+def test_a_chosen_layer_that_is_compressed_anew_beside_it(
+    layout: Layout, tmp_path: Path, keys: Path, kind: str
+) -> None:
+    """Other bytes, the same content: the diff id tells."""
+    entry = add_manifest(layout, [BASE, APP, BASE], [TAR, TAR, kind])
+    layout.tag(MANIFEST, entry["digest"], entry["size"])
+    run = encrypt(layout, tmp_path, keys, "--layer", "0")
+    refused(run, tmp_path, 2, "layer 2 of linux/amd64 has the content of layer 0 of linux/amd64")
+    assert encrypt(layout, tmp_path, keys, "--layer", "0,2").code == 0
 
 
 def test_a_selection_does_not_concern_attestations(

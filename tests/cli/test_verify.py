@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 import boltseal as library
 from support.cli import boltseal
-from support.images import GZIP, TAR, Layout, add_manifest, index_image, tar_bytes
+from support.images import (
+    GZIP,
+    MANIFEST,
+    TAR,
+    Layout,
+    add_manifest,
+    compact,
+    index_image,
+    tar_bytes,
+)
 from support.tamper import JWE, Sealed, flip
 
 if TYPE_CHECKING:
@@ -70,14 +79,20 @@ def test_plaintext_beside_it(tmp_path: Path, keys: Path, unpack: Any) -> None:
 
 
 def test_the_same_content_in_the_clear_in_another_place(tmp_path: Path, keys: Path) -> None:
-    layout = Layout(tmp_path / "src")
+    """As others' tools encrypt it, which look at no diff id."""
+    source = Layout(tmp_path / "src")
     tars = [tar_bytes({"secret": b"x" * 999}), tar_bytes({"other": b"y"})]
-    entry = add_manifest(layout, [*tars, tars[0]], [GZIP, GZIP, TAR])
-    layout.tag(entry["mediaType"], entry["digest"], entry["size"])
-    sealed = f"oci:{tmp_path}/sealed:v1"
-    who = ("-r", f"jwe:{keys}/p256.pub.pem", "--layer", "0")
-    assert boltseal("encrypt", layout.reference(), sealed, *who).code == 0
-    run = boltseal("verify", sealed, "-k", keys / "p256.pem")
+    entry = add_manifest(source, [*tars, tars[0]], [GZIP, GZIP, TAR])
+    source.tag(entry["mediaType"], entry["digest"], entry["size"])
+    sealed = Layout(tmp_path / "sealed")
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    assert boltseal("encrypt", source.reference(), sealed.reference(), *who).code == 0
+    manifest = sealed.json(sealed.root()["digest"])
+    manifest["layers"][2] = source.json(entry["digest"])["layers"][2]
+    sealed.blob(tars[0])
+    sealed.entries.clear()
+    sealed.tag(MANIFEST, *sealed.blob(compact(manifest)))
+    run = boltseal("verify", sealed.reference(), "-k", keys / "p256.pem")
     assert run.code == 4
     assert "layer 0: its content is also layer 2 of linux/amd64, which is not encrypted" in run.err
 

@@ -73,3 +73,26 @@ class Decryptor:
                 "the HMAC over the ciphertext is wrong: the layer was changed, or its annotations "
                 "belong to another one"
             )
+
+
+class Reproducer:
+    """Makes a ciphertext again from its plaintext and its key, to compare the two.
+
+    What it puts out is never stored or sent: it may be of another plaintext, and two of them under
+    one key tell each other.
+    """
+
+    def __init__(self, public: PublicOptions, private: PrivateOptions) -> None:
+        self._expected = public.hmac
+        self._cipher = Cipher(AES(private.symkey), CTR(private.nonce)).encryptor()
+        self._hmac = HMAC(private.symkey, SHA256())
+
+    def update(self, chunk: Chunk) -> None:
+        """Encrypt ``chunk.data`` into ``chunk.out``."""
+        self._cipher.update_into(chunk.data, chunk.out)
+        self._hmac.update(chunk.out)
+
+    def matches(self) -> bool:
+        """End the stream: whether the HMAC is that of the public options."""
+        self._cipher.finalize()
+        return bytes_eq(self._hmac.finalize(), self._expected)

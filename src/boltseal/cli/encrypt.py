@@ -25,6 +25,8 @@ examples:
   podman save --format oci-archive app |
     boltseal encrypt oci-archive:- docker://two.example/app:v1 -r jwe:prod.pub.pem
   boltseal encrypt oci:sealed:v1 oci:sealed:v2 -r jwe:new.pub.pem -k prod.pem
+  boltseal encrypt oci:app:v2 docker://two.example/app:v2 -r jwe:prod.pub.pem
+    --reuse docker://two.example/app:v1 -k prod.pem
   boltseal encrypt --from images.txt -r jwe:prod.pub.pem
   boltseal encrypt --from 'docker://one.example/team/*:v*' -r jwe:prod.pub.pem
     --to 'docker://two.example/sealed/{repository}:{tag}' --journal team.journal
@@ -53,8 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="leave the layers readable that this base image has, by diff id, on each platform",
     )
+    parser.add_argument(
+        "--reuse",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="take over layers that this encrypted image has, when a key (-k) opens them and they "
+        "hold the same (repeatable)",
+    )
     keys.add_identities(
-        parser, "opens layers that are encrypted already, to add recipients to them"
+        parser,
+        "opens layers that are encrypted already, to add recipients to them or to reuse them",
     )
     options.add_platform(parser)
     options.add_output(parser)
@@ -80,6 +91,7 @@ def wishes(args: argparse.Namespace) -> dict[str, Any]:
         "allow_classical": args.allow_classical,
         "layers": _layers(args),
         "except_base": args.except_base,
+        "reuse": args.reuse,
         "platforms": options.platforms(args),
     }
 
@@ -110,8 +122,11 @@ def run(args: argparse.Namespace, output: Output) -> int:
             **wishes(args),
         )
     parts = []
-    if (done := outcome.count("encrypted")) or not outcome.count("recipients added"):
+    others = outcome.count("recipients added") + outcome.count("taken over")
+    if (done := outcome.count("encrypted")) or not others:
         parts.append(f"encrypted {layers(done)} for {counted(len(who), 'recipient')}")
+    if taken := outcome.count("taken over"):
+        parts.append(f"took {layers(taken)} over")
     if clear := outcome.count("clear"):
         is_chosen = args.layers or args.top or args.except_base
         chosen = ", as chosen" if is_chosen else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from boltseal.errors import UsageError
@@ -33,6 +33,20 @@ class Access:
     source: RegistryOptions | None
     destination: RegistryOptions | None
     jobs: int
+
+    @property
+    def elsewhere(self) -> RegistryOptions | None:
+        """How to reach a host that is neither: what was said of both, and nobody's credentials."""
+        one, other = self.destination, self.source
+        if one is None or other is None:
+            one = one or other
+            return None if one is None else replace(one, credentials=None)
+        return replace(
+            one,
+            credentials=None,
+            cert_dir=one.cert_dir if one.cert_dir == other.cert_dir else None,
+            tls_verify=one.tls_verify if one.tls_verify == other.tls_verify else None,
+        )
 
 
 def as_access(registry: Registry, jobs: int) -> Access:

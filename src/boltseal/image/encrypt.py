@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal.errors import UsageError
@@ -9,6 +10,7 @@ from boltseal.image import referrers
 from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring, as_recipients
 from boltseal.image.choice import Choice, choose
 from boltseal.image.encryption import Encryption
+from boltseal.image.reuse import Reuse
 from boltseal.image.session import Session
 from boltseal.keywrap.keyring import check_mixture
 
@@ -31,6 +33,7 @@ def encrypt(
     identities: Identities = (),
     layers: Sequence[str] = (),
     except_base: str | Reference | None = None,
+    reuse: Sequence[str | Reference] = (),
     platforms: Sequence[str | Platform] = (),
     registry: Registry = None,
     jobs: int = DEFAULT_JOBS,
@@ -47,6 +50,10 @@ def encrypt(
 
     With ``except_base``, an image, its layers stay readable: of every platform only what the base
     does not have is encrypted, by diff id.
+
+    With ``reuse``, images that were encrypted earlier, a layer that one of them has is not
+    encrypted again but taken over, for ``recipients`` alone, once one of ``identities`` has opened
+    it and it is proven to hold the same. Whoever could open it there may have kept its key.
 
     A layer that is encrypted already stays as it is, unless one of ``identities`` opens it: then
     the recipients are added to it and its blob is not touched.
@@ -67,18 +74,23 @@ def encrypt(
     if not allow_classical:
         check_mixture(who)
     choice = Choice(layers, except_base)
-    with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
+    with ExitStack() as stack:
+        access = as_access(registry, jobs)
+        session = stack.enter_context(Session(source, destination, platforms, progress, access))
+        earlier = stack.enter_context(Reuse(reuse, session, who, ring, allow_classical))
         chosen = choose(choice, session.node, session.source_name, session.source_access)
-        job = Encryption(session, who, ring, allow_classical)
+        job = Encryption(session, who, ring, allow_classical, earlier)
         session.journal.note_all(ring.notes)
         for node, index, layer in session.layers():
             if not node.is_attestation:
                 with session.at_layer(node, index):
                     job.plan(node, index, layer, (node.descriptor.digest, index) in chosen)
         job.check_nothing_stays_readable(chosen_by_user=choice.names_layers)
+        earlier.check()
         referrers.warn(session)
         meter = session.begin_writing()
         session.work(job.run, meter)
+        earlier.warn()
         if job.kept and not job.has_work:
             session.journal.warn(
                 "nobody was added: the layers were encrypted before, and keep the recipients they "

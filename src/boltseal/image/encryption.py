@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from boltseal.image.choice import Place
     from boltseal.image.report import Meter
+    from boltseal.image.reuse import Reuse
     from boltseal.image.tree import ManifestNode
     from boltseal.keywrap.base import Recipient
     from boltseal.keywrap.keyring import Keyring
@@ -38,8 +39,10 @@ class Encryption:
         recipients: Sequence[Recipient],
         keyring: Keyring,
         allow_classical: bool,
+        reuse: Reuse,
     ) -> None:
         self._session = session
+        self._reuse = reuse
         self._recipients = recipients
         self._keyring = keyring
         self._allow_classical = allow_classical
@@ -67,6 +70,7 @@ class Encryption:
         elif chosen:
             encryptable(layer)
             self._chosen.add(place)
+            self._reuse.find(node, index, layer)
 
     def check_nothing_stays_readable(self, *, chosen_by_user: bool) -> None:
         """What is encrypted in one place of the image must not be in the clear in another."""
@@ -77,14 +81,15 @@ class Encryption:
                 "which cannot be encrypted",
                 hint="keep the platforms you need with --platform",
             )
-        hidden: dict[Digest, str] = {}
+        hidden: dict[Digest, str] = {}  # by blob digest and by diff id: it may be compressed anew
         for node, index, layer in self._session.layers():
             if (node.descriptor.digest, index) in self._chosen:
-                hidden[layer.digest] = f"layer {index} of {node.label}"
+                for digest in _contents(node, index, layer):
+                    hidden[digest] = f"layer {index} of {node.label}"
         for node, index, layer in self._session.layers():
-            place = (node.descriptor.digest, index)
-            if place not in self._chosen and layer.digest in hidden:
-                what = f"layer {index} of {node.label} has the content of {hidden[layer.digest]}"
+            same = [one for one in _contents(node, index, layer) if one in hidden]
+            if same and (node.descriptor.digest, index) not in self._chosen:
+                what = f"layer {index} of {node.label} has the content of {hidden[same[0]]}"
                 if chosen_by_user and not node.is_attestation:
                     raise UsageError(
                         f"{what}, but is not chosen: it would stay readable", hint="choose both"
@@ -98,6 +103,9 @@ class Encryption:
         place = (node.descriptor.digest, index)
         session, journal = self._session, self._session.journal
         if place in self._chosen:
+            taken = self._reuse.take(node, index, layer, meter)
+            if taken is not None:
+                return LayerResult("taken over", taken)
             meter.begin(f"encrypt layer {index} of {node.label}")
             return LayerResult("encrypted", self._encrypt(layer, meter))
         there = session.copy_layer(node, index, layer, meter)
@@ -141,3 +149,10 @@ class Encryption:
         if not mine:
             meter.tick(layer.size)
         return change
+
+
+def _contents(node: ManifestNode, index: int, layer: Descriptor) -> tuple[Digest, ...]:
+    """What tells the content of a layer that can be read."""
+    if is_encrypted(layer.media_type) or node.is_attestation or node.config is None:
+        return (layer.digest,)
+    return (layer.digest, node.config.diff_ids[index])

@@ -25,8 +25,9 @@ class Progress:
 class LayerOutcome:
     """What became of one layer.
 
-    ``action`` is one of ``encrypted``, ``decrypted``, ``recipients added``, ``already encrypted``,
-    ``clear`` and ``missing`` (a foreign layer that only its URL has).
+    ``action`` is one of ``encrypted``, ``taken over`` (from another image), ``decrypted``,
+    ``recipients added``, ``already encrypted``, ``clear`` and ``missing`` (a foreign layer that
+    only its URL has).
     """
 
     platform: str
@@ -138,6 +139,10 @@ class Meter:
         """Counts bytes that may have to be taken back."""
         return Tally(self)
 
+    def aside(self) -> Meter:
+        """A meter of work that is not part of the total: it only tells when to stop."""
+        return _Aside(self)
+
     def stop(self) -> None:
         """Whoever reports bytes from now on is stopped by that."""
         self._stopped = True
@@ -145,6 +150,18 @@ class Meter:
     def _report(self) -> None:
         if self._callback is not None:
             self._callback(Progress(self._step, self._done, self._total))
+
+
+class _Aside(Meter):
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(0, None)
+        self._meter = meter
+
+    def begin(self, step: str) -> None:
+        self._meter.begin(step)
+
+    def tick(self, count: int) -> None:
+        self._meter.tick(0)
 
 
 class Tally:

@@ -125,6 +125,16 @@ class Session:
         """How to reach the source's registry."""
         return self._access.source
 
+    def access_to(self, image: Reference) -> RegistryOptions | None:
+        """How to reach a third image: as the end on whose host it is."""
+        for end, access in (
+            (self._to, self._access.destination),
+            (self._from, self._access.source),
+        ):
+            if end.transport == image.transport == "docker" and _host(end) == _host(image):
+                return access
+        return self._access.elsewhere
+
     @property
     def is_same_name(self) -> bool:
         """Whether the destination's name is the source's, so that it moves to the new image."""
@@ -132,7 +142,7 @@ class Session:
 
     def expect_unchanged(self) -> None:
         """The name is moved only while it means the image that was read: ConflictError else."""
-        self.destination.expect(self._root.descriptor.digest)
+        self.destination.expect(self._root.descriptor.digest, self.journal.warn)
 
     def at_source(self) -> AbstractContextManager[None]:
         """Errors in this context are located at the source."""
@@ -214,3 +224,7 @@ class Session:
     def at_layer(self, node: ManifestNode, index: int) -> ExitStack:
         """Errors in this context are located at one layer."""
         return self.at(node, f"layer {index}")
+
+
+def _host(image: Reference) -> str:
+    return image.location.partition("/")[0]
