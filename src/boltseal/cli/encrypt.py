@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from boltseal.cli import access, bulk, keys, options
-from boltseal.errors import UsageError
+from boltseal.cli import access, bulk, choosing, keys, options
 
 if TYPE_CHECKING:
     import argparse
@@ -20,6 +19,7 @@ examples:
   boltseal encrypt oci:app:v1 oci-archive:app.tar:v1 -r jwe:a.pub.pem -r jwe:b.pub.pem
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --layer -1
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --except-base docker://debian
+  boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --layer-containing '/srv/app/**'
   boltseal encrypt oci:app:v1 oci:sealed:v1 -r pkcs7:alice.crt.pem -r pgp:bob@example.org
   boltseal encrypt docker://one.example/app:v1 docker://two.example/app:v1 -r jwe:prod.pub.pem
   podman save --format oci-archive app |
@@ -38,23 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     places = [options.add_source(parser), options.add_destination(parser)]
     bulk.add_arguments(parser, places)
     keys.add_recipients(parser, "who can open it")
-    parser.add_argument(
-        "--layer",
-        "--encrypt-layer",
-        dest="layers",
-        action="append",
-        default=[],
-        metavar="SEL",
-        help="encrypt only these layers: 0, -1 (the last), 0..2, -2.. (repeatable; all by default)",
-    )
-    parser.add_argument(
-        "--top", type=int, metavar="N", help="encrypt only the last N layers of each platform"
-    )
-    parser.add_argument(
-        "--except-base",
-        metavar="IMAGE",
-        help="leave the layers readable that this base image has, by diff id, on each platform",
-    )
+    choosing.add_arguments(parser)
     parser.add_argument(
         "--reuse",
         action="append",
@@ -74,23 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_both(parser)
 
 
-def _layers(args: argparse.Namespace) -> list[str]:
-    """The selection of layers; --top is another word for a range to the end."""
-    if args.top is None:
-        return list(args.layers)
-    if args.layers:
-        raise UsageError("--top and --layer choose layers in two ways", hint="keep one of them")
-    if args.top < 1:
-        raise UsageError("--top takes a number of layers, 1 at least")
-    return [f"-{args.top}.."]
-
-
 def wishes(args: argparse.Namespace) -> dict[str, Any]:
     """What ``encrypt()`` is to do with an image, one or many; not where it is, nor for whom."""
     return {
         "allow_classical": args.allow_classical,
-        "layers": _layers(args),
-        "except_base": args.except_base,
+        **choosing.wishes(args),
         "reuse": args.reuse,
         "platforms": options.platforms(args),
     }
@@ -128,8 +100,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if taken := outcome.count("taken over"):
         parts.append(f"took {layers(taken)} over")
     if clear := outcome.count("clear"):
-        is_chosen = args.layers or args.top or args.except_base
-        chosen = ", as chosen" if is_chosen else ""
+        chosen = ", as chosen" if choosing.is_asked_for(args) else ""
         parts.append(f"{layers(clear)} left readable{chosen}")
     if added := outcome.count("recipients added"):
         parts.append(f"added {counted(len(who), 'recipient')} to {layers(added)}")

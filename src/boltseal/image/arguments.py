@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from boltseal.errors import UsageError
 from boltseal.keywrap.base import Identity, Recipient
 from boltseal.spec.platform import Platform
-from boltseal.spec.reference import Reference
+from boltseal.spec.reference import Reference, is_short_name, split_repository
 from boltseal.transports.parse import parse_reference
 
 if TYPE_CHECKING:
@@ -55,6 +55,23 @@ def as_access(registry: Registry, jobs: int) -> Access:
         raise UsageError("the number of jobs is at least 1")
     source, destination = registry if isinstance(registry, tuple) else (registry, registry)
     return Access(source, destination, jobs)
+
+
+def access_to(
+    image: Reference, first: Reference, registry: RegistryOptions | None
+) -> RegistryOptions | None:
+    """How to reach an image beside the first: credentials given for one registry go to no other."""
+    if registry is None or registry.credentials is None or _place(image) == _place(first):
+        return registry
+    return replace(registry, credentials=None)
+
+
+def _place(image: Reference) -> str:
+    """The registry of an image; of a short name, which may be anywhere, the name itself."""
+    if image.transport != "docker":
+        return image.transport
+    name = image.location
+    return name if is_short_name(name) else split_repository(name)[0]
 
 
 def as_reference(value: str | Reference) -> Reference:

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import UsageError
 from boltseal.image import referrers
-from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring, as_recipients
-from boltseal.image.choice import Choice, choose
+from boltseal.image.arguments import (
+    DEFAULT_JOBS,
+    as_access,
+    as_keyring,
+    as_recipients,
+    as_reference,
+)
+from boltseal.image.choice import Choice, Eyes, choose
 from boltseal.image.encryption import Encryption
 from boltseal.image.reuse import Reuse
 from boltseal.image.session import Session
@@ -32,6 +38,7 @@ def encrypt(
     *,
     identities: Identities = (),
     layers: Sequence[str] = (),
+    layers_containing: Sequence[str] = (),
     except_base: str | Reference | None = None,
     reuse: Sequence[str | Reference] = (),
     platforms: Sequence[str | Platform] = (),
@@ -46,7 +53,8 @@ def encrypt(
     ``source`` and ``destination`` are references (``oci:PATH:TAG``), ``recipients`` are texts as
     ``parse_recipient`` reads them or Recipient objects. ``layers`` selects layers of every platform
     (``"-1"``, ``"0..2"``; all without it), ``platforms`` keeps only these (``"linux/arm64"``; all
-    without it).
+    without it). ``layers_containing`` are globs as in ``.gitignore``: layers that hold a matching
+    path are chosen, too; each glob has to match on every platform.
 
     With ``except_base``, an image, its layers stay readable: of every platform only what the base
     does not have is encrypted, by diff id.
@@ -73,12 +81,13 @@ def encrypt(
     ring = as_keyring(identities, keys)
     if not allow_classical:
         check_mixture(who)
-    choice = Choice(layers, except_base)
+    choice = Choice(layers, except_base, layers_containing)
     with ExitStack() as stack:
         access = as_access(registry, jobs)
         session = stack.enter_context(Session(source, destination, platforms, progress, access))
         earlier = stack.enter_context(Reuse(reuse, session, who, ring, allow_classical))
-        chosen = choose(choice, session.node, session.source_name, session.source_access)
+        eyes = Eyes(session.source, ring, access, progress)
+        chosen = choose(choice, session.node, as_reference(source), eyes, session.journal).chosen
         job = Encryption(session, who, ring, allow_classical, earlier)
         session.journal.note_all(ring.notes)
         for node, index, layer in session.layers():

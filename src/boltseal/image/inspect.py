@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from boltseal.blockcipher.options import PublicOptions
 from boltseal.errors import IntegrityError, LimitExceededError, located
 from boltseal.image import tree
-from boltseal.image.arguments import as_platforms, as_reference
+from boltseal.image.arguments import access_to, as_platforms, as_reference, several
+from boltseal.image.sharing import between, held
 from boltseal.keywrap import packets
 from boltseal.spec import annotations as names
 from boltseal.spec.limits import MAX_WRAPPED_KEYS
@@ -18,6 +19,7 @@ from boltseal.transports.parse import open_source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from boltseal.image.sharing import Held, Sharing
     from boltseal.keywrap.base import WrappedKey
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.platform import Platform
@@ -76,6 +78,21 @@ class ImageReport:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class InspectReport:
+    """What several references name, and what is shared between them."""
+
+    images: tuple[ImageReport, ...]
+    sharing: Sharing
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {
+            "images": [image.to_json() for image in self.images],
+            "sharing": self.sharing.to_json(),
+        }
+
+
 def inspect(
     source: str | Reference,
     *,
@@ -87,18 +104,48 @@ def inspect(
     Manifests and configurations are verified; layers are not read. A recipient is shown as far as
     its packet tells. Raises BoltsealError.
     """
+    return _inspect(source, platforms, registry)[0]
+
+
+def inspect_all(
+    sources: Sequence[str | Reference],
+    *,
+    platforms: Sequence[str | Platform] = (),
+    registry: RegistryOptions | None = None,
+) -> InspectReport:
+    """What is in several images, each as :func:`inspect` tells it, and what they share.
+
+    Credentials in ``registry`` are shown to the registry of the first image alone. Content is
+    compared by what configs say of it.
+    """
+    reports: list[ImageReport] = []
+    layers: list[Held] = []
+    names = [as_reference(source) for source in several(sources)]
+    for name in names:
+        report, node = _inspect(name, platforms, access_to(name, names[0], registry))
+        reports.append(report)
+        layers.extend(held(report.image, node))
+    return InspectReport(tuple(reports), between(layers))
+
+
+def _inspect(
+    source: str | Reference,
+    platforms: Sequence[str | Platform],
+    registry: RegistryOptions | None,
+) -> tuple[ImageReport, tree.Node]:
     reference = as_reference(source)
     with located(str(reference)), open_source(reference, registry) as opened:
         root = opened.root()
         node = tree.load(opened, root.descriptor, as_platforms(platforms))
         look = _Look()
-        return ImageReport(
+        report = ImageReport(
             image=str(reference),
             media_type=node.descriptor.media_type,
             digest=str(node.descriptor.digest),
             size=node.descriptor.size,
             manifests=tuple(look.manifest(one) for one in tree.manifests(node)),
         )
+    return report, node
 
 
 class _Look:
