@@ -8,9 +8,11 @@
     ├── StorageError                  1  the disk is full, permission is missing, a write failed
     ├── KeyFileError                  1  a key file that cannot be read, or a wrong passphrase
     ├── KeyServiceError               1  a token, GnuPG, a key provider or key service failed
+    ├── ClusterError                  1  a Dask cluster cannot be reached, or lost an image
     ├── MissingExtraError             1  an optional package that has to be installed first
     ├── ConflictError                 1  somebody else changed the same thing meanwhile
     ├── UnsupportedError              1  something valid that this version does not do
+    ├── LikelySecretError             1  what stays readable of an image may hold secrets
     ├── RegistryError                 1  a registry refused, failed or could not be reached
     │   └── TransientError               what may go well when it is tried again
     ├── NoMatchingKeyError            3  none of the keys given opens a layer
@@ -32,7 +34,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class Attempt:
@@ -109,6 +111,10 @@ class KeyServiceError(BoltsealError):
     """What holds a key refused or failed: a token, GnuPG, a key provider, a cloud's key service."""
 
 
+class ClusterError(BoltsealError):
+    """The cluster that should encrypt many images cannot be reached, or lost one of them."""
+
+
 class MissingExtraError(BoltsealError):
     """An optional package is not installed; the hint has the command that installs it."""
 
@@ -123,12 +129,24 @@ class MissingExtraError(BoltsealError):
 class ConflictError(BoltsealError):
     """Somebody else changed the same image meanwhile; nothing of theirs was written over."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, hint="look at what they did, and run it again")
+    def __init__(
+        self, message: str, *, hint: str | None = "look at what they did, and run it again"
+    ) -> None:
+        super().__init__(message, hint=hint)
 
 
 class UnsupportedError(BoltsealError):
     """Valid, but not something this version can do."""
+
+
+class LikelySecretError(BoltsealError):
+    """What stays readable may hold secrets; ``findings`` says where, and never a value."""
+
+    def __init__(
+        self, message: str, findings: Sequence[object] = (), *, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.findings = tuple(findings)
 
 
 class RegistryError(BoltsealError):

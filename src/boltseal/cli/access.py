@@ -9,6 +9,7 @@ from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from boltseal.transports.registry.options import RegistryOptions
 
@@ -71,12 +72,16 @@ def source(args: argparse.Namespace) -> RegistryOptions:
     return _options(args, "src_")
 
 
-def both(args: argparse.Namespace) -> tuple[RegistryOptions, RegistryOptions]:
-    """The options for source and destination."""
-    return _options(args, "src_"), _options(args, "dest_")
+def both(
+    args: argparse.Namespace, environ: Mapping[str, str] | None = None
+) -> tuple[RegistryOptions, RegistryOptions]:
+    """The options for source and destination; ``environ`` in place of this process's."""
+    return _options(args, "src_", environ), _options(args, "dest_", environ)
 
 
-def _options(args: argparse.Namespace, prefix: str) -> RegistryOptions:
+def _options(
+    args: argparse.Namespace, prefix: str, environ: Mapping[str, str] | None = None
+) -> RegistryOptions:
     from boltseal.transports.registry.options import RegistryOptions
 
     def value(name: str) -> str | None:
@@ -85,11 +90,12 @@ def _options(args: argparse.Namespace, prefix: str) -> RegistryOptions:
         return own if own is not None else common
 
     return RegistryOptions.from_environ(
-        os.environ,
+        os.environ if environ is None else environ,
         credentials=_credentials(value("creds")),
         auth_file=args.authfile,
         cert_dir=value("cert_dir"),
         tls_verify=_boolean(value("tls_verify")),
+        claims=not getattr(args, "no_claim", False),
     )
 
 

@@ -10,6 +10,7 @@ from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from boltseal.keywrap.options import KeyOptions
 
@@ -117,12 +118,15 @@ def add_wrapping_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def key_options(args: argparse.Namespace) -> KeyOptions:
-    """The options of every kind of key, from arguments and environment."""
+def key_options(args: argparse.Namespace, environ: Mapping[str, str] | None = None) -> KeyOptions:
+    """The options of every kind of key, from arguments and environment.
+
+    ``environ`` is in place of this process's.
+    """
     from boltseal.keywrap.options import KeyOptions
 
     given = vars(args)
-    environment = dict(os.environ)
+    environment = dict(os.environ if environ is None else environ)
     # what gRPC itself writes to standard error helps nobody; its errors say the same
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     return KeyOptions.from_environ(

@@ -132,7 +132,11 @@ class Output:
         """What went wrong, on standard error, even with ``--quiet``."""
         _complain("error: ", "red", text)
         if hint:
-            _complain("hint:  ", "dim", hint)
+            self.hint(hint)
+
+    def hint(self, text: str) -> None:
+        """What to do next, after a failure."""
+        _complain("hint:  ", "dim", text)
 
 
 def prepare_streams() -> None:

@@ -74,7 +74,15 @@ class Repository:
 
     def also_pull(self, other: str) -> None:
         """Tokens shall also allow reading another repository, to mount blobs from it."""
-        self._also |= {f"repository:{other}:pull"}
+        self.also(f"repository:{other}:pull")
+
+    def also(self, scope: str) -> None:
+        """Tokens shall also allow this."""
+        self._also |= {scope}
+
+    def top(self, path: str) -> str:
+        """The URL of ``/v2/PATH``, which belongs to no repository."""
+        return f"{self._base}/v2/{path}"
 
     def url(self, path: str) -> str:
         """The URL of ``/v2/NAME/PATH``."""

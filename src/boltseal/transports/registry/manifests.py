@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from boltseal._io import strictjson
+from boltseal._io.retry import ATTEMPTS
 from boltseal.errors import (
     ConflictError,
     DigestMismatchError,
@@ -28,7 +29,7 @@ from boltseal.spec.manifest import parse_index
 from boltseal.transports.registry.http import Origin, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from boltseal.spec.descriptor import Descriptor
     from boltseal.transports.registry.client import Repository
@@ -81,20 +82,49 @@ def head(repository: Repository, reference: str | Digest) -> Digest | None:
     return Digest.parse(stated, "digest in the registry's answer") if stated else None
 
 
-def check_unchanged(repository: Repository, tag: str, expected: Digest) -> None:
-    """Raises ConflictError when a tag does not name the manifest it should."""
+def named(repository: Repository, tag: str) -> Digest:
+    """What a tag names now; ConflictError when it is gone, for there was one."""
     try:
-        found = head(repository, tag) or get(repository, tag).digest
+        return head(repository, tag) or get(repository, tag).digest
     except NotFoundError:
         raise ConflictError(f"somebody else removed the tag {tag} meanwhile") from None
+
+
+def check_unchanged(repository: Repository, tag: str, expected: Digest) -> None:
+    """Raises ConflictError when a tag does not name the manifest it should."""
+    found = named(repository, tag)
     if found != expected:
         raise ConflictError(
             f"somebody else changed the image meanwhile: the tag {tag} is {found.short} now"
         )
 
 
+def peek(
+    repository: Repository, tag: str, max_bytes: int
+) -> tuple[bytes | None, Mapping[str, str]]:
+    """A small document under a tag, None without the tag; and the answer's headers."""
+    response = repository.send(
+        "GET", _url(repository, tag), f"tag {tag}", headers={"Accept": ACCEPT}, expect=(200, 404)
+    )
+    if response.status == 404:
+        response.finish()
+        return None, response.headers
+    try:
+        raw = response.read(max_bytes)
+    finally:
+        response.close()
+    if len(raw) > max_bytes:
+        raise LimitExceededError(f"tag {tag} is over the limit of {max_bytes} bytes")
+    return raw, response.headers
+
+
 def put(
-    repository: Repository, reference: str | Digest, raw: bytes, media_type: str
+    repository: Repository,
+    reference: str | Digest,
+    raw: bytes,
+    media_type: str,
+    *,
+    attempts: int = ATTEMPTS,
 ) -> dict[str, str]:
     """Write a manifest; returns the answer's headers, by lower-case names."""
     what = f"manifest {reference.short if isinstance(reference, Digest) else reference}"
@@ -105,6 +135,7 @@ def put(
         headers={"Content-Type": media_type},
         body=raw,
         expect=(201, 202, 200),
+        attempts=attempts,
     )
     response.finish()
     stated = response.headers.get("docker-content-digest")
@@ -114,13 +145,14 @@ def put(
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-def delete(repository: Repository, reference: str | Digest) -> bool:
+def delete(repository: Repository, reference: str | Digest, *, attempts: int = ATTEMPTS) -> bool:
     """Delete a manifest or a tag; False where the registry does not do that."""
     response = repository.send(
         "DELETE",
         _url(repository, reference),
         f"manifest {reference}",
         expect=(200, 202, 204, 400, 404, 405, 501),
+        attempts=attempts,
     )
     response.finish()
     return response.status in (200, 202, 204)
@@ -129,7 +161,7 @@ def delete(repository: Repository, reference: str | Digest) -> bool:
 def tags(repository: Repository) -> Iterator[str]:
     """Every tag, page by page."""
     count = 0
-    for document in _pages(repository, repository.url("tags/list?n=1000"), "the list of tags"):
+    for document in pages(repository, repository.url("tags/list?n=1000"), "the list of tags"):
         found = document.get("tags") or []
         if not isinstance(found, list) or not all(isinstance(tag, str) for tag in found):
             raise MalformedError("the registry's list of tags is not a list of strings")
@@ -243,7 +275,7 @@ def _media_type(response: Response, raw: bytes, what: str) -> str:
     return mediatypes.OCI_INDEX if "manifests" in document else mediatypes.OCI_MANIFEST
 
 
-def _pages(repository: Repository, url: str, what: str) -> Iterator[dict[str, Any]]:
+def pages(repository: Repository, url: str, what: str) -> Iterator[dict[str, Any]]:
     """The documents of a listing that goes on in ``Link`` headers (RFC 8288)."""
     for _ in range(_MAX_PAGES):
         response = repository.send("GET", url, what)
