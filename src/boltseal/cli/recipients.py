@@ -66,7 +66,7 @@ _ACTIONS = {
 # Options without a value, behind which the action may stand.
 FLAGS = frozenset(
     ["--json", "-q", "--quiet", "--dry-run", "--no-kid", "--allow-expired", "--allow-classical",
-     "--rotate", "--check-content"]
+     "--rotate", "--check-content", "--no-claim"]
 )  # fmt: skip
 
 
@@ -114,6 +114,11 @@ def _add_change(parser: argparse.ArgumentParser, name: str, about: _Action) -> N
         keys.add_wrapping_options(parser)
     keys.add_options(parser)
     access.add_both(parser)
+    parser.add_argument(
+        "--no-claim",
+        action="store_true",
+        help="change a registry's tag without claiming it first (against others who change it)",
+    )
 
 
 def _add_rotation(parser: argparse.ArgumentParser) -> None:

@@ -127,7 +127,7 @@ def change(source: str | Reference, planner: Planner, options: Options) -> Chang
             digest,
             tuple(changes.values()),
             tuple(session.journal.notes),
-            tuple(planner.warnings),
+            (*session.journal.warnings, *planner.warnings),
             len(sizes),
             sum(sizes),
         )

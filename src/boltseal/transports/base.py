@@ -13,7 +13,7 @@ from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
 
@@ -74,10 +74,11 @@ class ImageDestination(Protocol):
     def put_referrer(self, raw: bytes, descriptor: Descriptor, subject: Digest) -> None:
         """Write a manifest that refers to another, so that it is found from there."""
 
-    def expect(self, digest: Digest) -> None:
+    def expect(self, digest: Digest, warn: Callable[[str], None]) -> None:
         """Commit only while the destination's name means this digest: ConflictError otherwise.
 
-        UnsupportedError where a name cannot be moved to another image.
+        ``warn`` is told where that cannot be kept as strictly as it should. UnsupportedError where
+        a name cannot be moved to another image.
         """
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:

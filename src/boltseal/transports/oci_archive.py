@@ -25,7 +25,7 @@ from boltseal.transports.base import FileReader, Root, put_blob
 from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
@@ -192,7 +192,7 @@ class ArchiveDestination:
         put_blob(self, raw, descriptor.digest)
         self._also.append(descriptor)
 
-    def expect(self, digest: Digest) -> None:
+    def expect(self, digest: Digest, warn: Callable[[str], None]) -> None:
         raise UnsupportedError("an archive is replaced as a whole, whatever is in it by then")
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:

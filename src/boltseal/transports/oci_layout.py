@@ -28,7 +28,7 @@ from boltseal.transports.layout_index import INDEX_FILE, LAYOUT_FILE
 from boltseal.transports.staging import Staging, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
@@ -220,7 +220,7 @@ class LayoutDestination:
         put_blob(self, raw, descriptor.digest)
         self._also.append(descriptor)
 
-    def expect(self, digest: Digest) -> None:
+    def expect(self, digest: Digest, warn: Callable[[str], None]) -> None:
         self._expected = digest
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:

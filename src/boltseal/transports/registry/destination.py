@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from boltseal.spec.digest import Digest
+from boltseal.transports.base import put_blob
 from boltseal.transports.registry import manifests, routes
 from boltseal.transports.registry.client import Repository, connect
 from boltseal.transports.registry.download import RegistryReader
@@ -18,11 +20,10 @@ from boltseal.transports.registry.upload import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
-    from boltseal.spec.digest import Digest
     from boltseal.spec.reference import Reference
     from boltseal.transports.registry.options import RegistryOptions
 
@@ -45,7 +46,7 @@ class RegistryDestination:
         self._lock = threading.Lock()
         # the last manifest written, which is sent under its tag instead of its digest
         self._held: tuple[Digest, bytes, str] | None = None
-        self._expected: Digest | None = None
+        self._expected: tuple[Digest, Callable[[str], None]] | None = None
 
     def __enter__(self) -> Self:
         route = routes.load(self._options).destination(self._reference)
@@ -101,8 +102,8 @@ class RegistryDestination:
         if "oci-subject" not in answer:  # the registry keeps no list of its own
             manifests.list_referrer(self.repository, raw, descriptor, subject)
 
-    def expect(self, digest: Digest) -> None:
-        self._expected = digest
+    def expect(self, digest: Digest, warn: Callable[[str], None]) -> None:
+        self._expected = digest, warn
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         held = self._held
@@ -110,13 +111,23 @@ class RegistryDestination:
         assert held[0] == root.digest, "the root is what was written last"
         tag = self._reference.tag
         if tag is not None and self._expected is not None:
-            manifests.check_unchanged(self.repository, tag, self._expected)
-        manifests.put(self.repository, tag or root.digest, held[1], root.media_type)
+            self._change(tag, held[1], root, *self._expected)
+        else:
+            manifests.put(self.repository, tag or root.digest, held[1], root.media_type)
         self._held = None
-        if tag is not None and self._expected is not None:
-            # A registry cannot compare and write in one step. What was written between our look
-            # and our write is lost to it; what is written since then shows here.
-            manifests.check_unchanged(self.repository, tag, root.digest)
+
+    def _change(
+        self, tag: str, raw: bytes, root: Descriptor, expected: Digest, warn: Callable[[str], None]
+    ) -> None:
+        from boltseal.transports.registry.claim import EMPTY, Claim
+        from boltseal.transports.registry.tagchange import TagChange, change
+
+        what = TagChange(tag, expected, raw, root.digest, root.media_type)
+        claim = None
+        if self._options.claims:
+            digest = Digest.of(EMPTY)
+            claim = Claim(self.repository, tag, lambda: put_blob(self, EMPTY, digest))
+        change(self.repository, what, warn, claim)
 
     def _release_held(self) -> None:
         if self._held is not None:

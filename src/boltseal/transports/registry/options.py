@@ -19,6 +19,7 @@ class RegistryOptions:
 
     ``tls_verify`` None means: verified TLS, and plain HTTP for this machine itself alone; False
     also accepts bad certificates and plain HTTP anywhere. ``credentials`` is user and password.
+    ``claims`` False changes tags in place without a claim (``boltseal.transports.registry.claim``).
     """
 
     credentials: tuple[str, str] | None = field(default=None, repr=False)
@@ -31,6 +32,7 @@ class RegistryOptions:
     docker_config: str | None = None  # the folder of Docker's config.json
     registries_conf: str | None = None
     proxies: Mapping[str, str] = field(default_factory=dict)
+    claims: bool = True
 
     @classmethod
     def from_environ(
@@ -41,6 +43,7 @@ class RegistryOptions:
         auth_file: str | None = None,
         cert_dir: str | None = None,
         tls_verify: bool | None = None,
+        claims: bool = True,
     ) -> RegistryOptions:
         """What the environment says, under what the caller says."""
         return cls(
@@ -54,6 +57,7 @@ class RegistryOptions:
             docker_config=environ.get("DOCKER_CONFIG") or None,
             registries_conf=environ.get("CONTAINERS_REGISTRIES_CONF") or None,
             proxies=_proxies(environ),
+            claims=claims,
         )
 
     @property
