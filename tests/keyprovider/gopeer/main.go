@@ -2,6 +2,8 @@
 // libraries that skopeo, buildah and podman are made of.
 //
 //	gopeer encrypt|decrypt SOURCE TARGET KEY...
+//
+// It also adds recipients to an encrypted layer: see add.go.
 package main
 
 import (
@@ -52,6 +54,13 @@ func run(mode, from, to string, keys []string) error {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "add" {
+		if err := add(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) < 5 || (os.Args[1] != "encrypt" && os.Args[1] != "decrypt") {
 		fmt.Fprintln(os.Stderr, "usage: gopeer encrypt|decrypt SOURCE TARGET KEY...")
 		os.Exit(2)
