@@ -11,8 +11,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BoltsealError",
+    "BulkReport",
+    "DaskExecutor",
+    "Executor",
     "Identity",
     "IntegrityError",
+    "Job",
     "KeyOptions",
     "Keyring",
     "NoMatchingKeyError",
@@ -25,12 +29,15 @@ __all__ = [
     "copy",
     "decrypt",
     "encrypt",
+    "encrypt_many",
     "generate_key",
     "inspect",
+    "inspect_all",
     "list_recipients",
     "parse_identity",
     "parse_keyring",
     "parse_recipient",
+    "plan",
     "remove_recipients",
     "set_recipients",
     "show_key",
@@ -39,11 +46,17 @@ __all__ = [
 
 if TYPE_CHECKING:
     from boltseal.errors import BoltsealError, IntegrityError, NoMatchingKeyError
+    from boltseal.image.bulk.cluster import DaskExecutor
+    from boltseal.image.bulk.executor import Executor
+    from boltseal.image.bulk.jobs import Job
+    from boltseal.image.bulk.report import BulkReport
+    from boltseal.image.bulk.run import encrypt_many
     from boltseal.image.check import check
     from boltseal.image.copy import copy
     from boltseal.image.decrypt import decrypt
     from boltseal.image.encrypt import encrypt
-    from boltseal.image.inspect import inspect
+    from boltseal.image.inspect import inspect, inspect_all
+    from boltseal.image.plan import plan
     from boltseal.image.recipients import (
         add_recipients,
         list_recipients,
@@ -68,6 +81,11 @@ _HOMES = {
     "Recipient": "boltseal.keywrap.base",
     "KeyOptions": "boltseal.keywrap.options",
     "Keyring": "boltseal.keywrap.keyring",
+    "BulkReport": "boltseal.image.bulk.report",
+    "DaskExecutor": "boltseal.image.bulk.cluster",
+    "Executor": "boltseal.image.bulk.executor",
+    "Job": "boltseal.image.bulk.jobs",
+    "encrypt_many": "boltseal.image.bulk.run",
     "Outcome": "boltseal.image.report",
     "Progress": "boltseal.image.report",
     "RegistryOptions": "boltseal.transports.registry.options",
@@ -78,6 +96,8 @@ _HOMES = {
     "encrypt": "boltseal.image.encrypt",
     "generate_key": "boltseal.keywrap.generate",
     "inspect": "boltseal.image.inspect",
+    "inspect_all": "boltseal.image.inspect",
+    "plan": "boltseal.image.plan",
     "list_recipients": "boltseal.image.recipients",
     "parse_identity": "boltseal.keywrap.parse",
     "parse_keyring": "boltseal.keywrap.parse",

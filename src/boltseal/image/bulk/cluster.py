@@ -41,8 +41,8 @@ class DaskExecutor:
         except ImportError:
             raise MissingExtraError("encrypting on a Dask cluster", "dask") from None
         self._distributed: Any = distributed
-        self._client = self._connect(cluster) if isinstance(cluster, str) else cluster
-        self._is_ours = isinstance(cluster, str)
+        self._address = cluster if isinstance(cluster, str) else None
+        self._client: Any = None if isinstance(cluster, str) else cluster
         self._work = work
         self._todo: deque[dict[str, Any]] = deque()
         self._running: dict[Any, int] = {}
@@ -65,6 +65,8 @@ class DaskExecutor:
     def completed(self) -> Iterator[Result]:
         if not self._todo:
             return
+        if self._address is not None:
+            self._client = self._connect(self._address)
         try:
             self._client.wait_for_workers(1, timeout=_WORKER_SECONDS)
         except (OSError, TimeoutError):
@@ -78,6 +80,9 @@ class DaskExecutor:
             self._fill(coming)
 
     def stop(self) -> Iterator[Result]:
+        self._todo.clear()
+        if self._client is None:
+            return
         try:
             for future in list(self._running):
                 if future.status == "finished":
@@ -86,7 +91,7 @@ class DaskExecutor:
             self._client.cancel(list(self._running), asynchronous=False, force=True)
         finally:
             self._running.clear()
-            if self._is_ours:
+            if self._address is not None:
                 self._client.close(timeout=_STOP_SECONDS)
 
     def _fill(self, coming: Any) -> None:
