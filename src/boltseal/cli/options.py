@@ -39,6 +39,17 @@ def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> argparse.A
     )
 
 
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """One or several images that are read."""
+    parser.add_argument(
+        "sources",
+        metavar="IMAGE",
+        nargs="+",
+        help="image to read: docker://, oci:, oci-archive:, docker-archive:, dir:, docker-daemon: "
+        "or containers-storage:, then its place (FILE - is standard input); several are compared",
+    )
+
+
 def add_destination(parser: argparse.ArgumentParser) -> argparse.Action:
     """The image that is written."""
     return parser.add_argument(

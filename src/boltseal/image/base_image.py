@@ -46,6 +46,7 @@ class BaseImage:
                 if one.config is not None and not one.is_attestation
             ]
             _check_platforms(image, [one.platform for one in found if one.platform is not None])
+            self._images = found
             shared = _clear_layers(found)
             wanted = {diff_id for one in tree.manifests(image) for diff_id in _diff_ids(one)}
             self._diff_ids = frozenset(wanted & shared.keys())
@@ -58,6 +59,20 @@ class BaseImage:
         return frozenset(
             index for index, diff_id in enumerate(_diff_ids(node)) if diff_id in self._diff_ids
         )
+
+    def layers_there(self, node: ManifestNode) -> frozenset[int]:
+        """Those that are in the base of the same platform, so that a node which has it, has them.
+
+        Of a platform that the image does not state, those that the base has at all.
+        """
+        platform = node.platform
+        if platform is None or not platform.is_known:
+            return self.layers(node)
+        own = _clear_layers(
+            [one for one in self._images if one.platform and one.platform.matches(platform)]
+        )
+        diff_ids = _diff_ids(node)
+        return frozenset(index for index in self.layers(node) if diff_ids[index] in own)
 
 
 def _diff_ids(node: ManifestNode) -> tuple[Digest, ...]:

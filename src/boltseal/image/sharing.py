@@ -29,12 +29,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob of ``size`` bytes, and the images that have it."""
+    """A blob of ``size`` bytes, and the images that have it.
+
+    ``chosen_in`` are those in which it is about to be encrypted. Where these are several, they get
+    twins: blobs of their own, under one diff id.
+    """
 
     digest: str
     size: int
     encrypted: bool
     images: tuple[str, ...]
+    chosen_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +110,25 @@ def between(layers: Iterable[Held], *, planned: bool = False) -> Sharing:
     blobs: dict[str, Held] = {}
     images: dict[str, dict[str, None]] = {}  # of each blob
     contents: dict[str, dict[str, None]] = {}  # the blobs of each diff id
-    chosen: set[tuple[str, str]] = set()
+    chosen: dict[str, dict[str, None]] = {}  # the images that encrypt a blob
     for one in layers:
         blobs.setdefault(one.digest, one)
         images.setdefault(one.digest, {})[one.image] = None
         if one.diff_id is not None:
             contents.setdefault(one.diff_id, {})[one.digest] = None
         if one.chosen:
-            chosen.add((one.image, one.digest))
-    total = sum(blobs[digest].size * len(names) for digest, names in images.items())
-    # a blob that stays as it is in one image is held once, and once more for each that encrypts it
-    after = sum(
-        blobs[digest].size * (len(hiding) + (len(hiding) < len(names)))
-        for digest, names in images.items()
-        for hiding in [[name for name in names if (name, digest) in chosen]]
-    )
+            chosen.setdefault(one.digest, {})[one.image] = None
     found = {
-        digest: Blob(digest, blobs[digest].size, blobs[digest].encrypted, tuple(names))
-        for digest, names in images.items()
+        digest: Blob(
+            digest, one.size, one.encrypted, tuple(images[digest]), tuple(chosen.get(digest, ()))
+        )
+        for digest, one in blobs.items()
     }
+    # what stays as it is in one image is held once, and once more for each that encrypts it
+    after = sum(
+        blob.size * (len(blob.chosen_in) + (len(blob.chosen_in) < len(blob.images)))
+        for blob in found.values()
+    )
     return Sharing(
         blobs=tuple(blob for blob in found.values() if len(blob.images) > 1),
         twins=tuple(
@@ -131,7 +136,7 @@ def between(layers: Iterable[Held], *, planned: bool = False) -> Sharing:
             for diff_id, digests in contents.items()
             if len(digests) > 1 and len({name for one in digests for name in images[one]}) > 1
         ),
-        total_bytes=total,
-        held_bytes=sum(one.size for one in blobs.values()),
+        total_bytes=sum(blob.size * len(blob.images) for blob in found.values()),
+        held_bytes=sum(blob.size for blob in found.values()),
         planned_bytes=after if planned else None,
     )
