@@ -10,6 +10,7 @@ need skopeo skopeo
 need umoci umoci
 need podman podman
 need runc runc
+need containerd containerd
 need buildah buildah
 need docker-registry docker-registry
 need busybox busybox-static

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,9 @@ exit codes: 0 done, 1 failed, 2 wrong configuration, 3 no key opens the layer, 4
 """
 PAYLOAD_FD = 3
 PAYLOAD_SECONDS = 30  # that containerd may take to send the payload, which it does at once
-_STDIN, _STDOUT = 0, 1
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_KIND = "STREAM_PROCESSOR_MEDIATYPE"  # containerd says in it what the layer's type is
+_OUTLAST_SECONDS = 0.5
 _PIPE_BYTES = 1 << 20
 _SETPIPE_SZ = 1031  # fcntl.h: F_SETPIPE_SZ
 _MAX_REASONS = 3  # of keys that were tried, in one line
@@ -57,6 +60,12 @@ _PROCESSORS = "io.containerd.ocicrypt.decoder.v1.tar and io.containerd.ocicrypt.
 def main() -> int:
     """Decrypt one layer; returns the exit code."""
     gc.disable()  # a short life, and importing makes no garbage
+    code = _main()
+    gc.freeze()  # nor does ending sort it
+    return code
+
+
+def _main() -> int:
     from boltseal.cli import signals
 
     signals.catch()
@@ -88,6 +97,9 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     layer = payload.layer
     with located(layer.digest.short):
         _check_type(layer)
+        from boltseal._io.lazy import put_off
+
+        put_off("cryptography", "x509")  # a quarter of the start, and for certificates alone
         from boltseal.layer.unlock import unlock_layer
         from boltseal.runtime.decoder import keys
         from boltseal.runtime.decoder.release import early, verified
@@ -186,7 +198,7 @@ def _read_payload(environ: Mapping[str, str], most: int) -> bytes:
 
 def _no_payload(how: str, environ: Mapping[str, str]) -> UsageError:
     """The trap that everybody's example for zstd leads into."""
-    kind = environ.get("STREAM_PROCESSOR_MEDIATYPE", "")[:120]
+    kind = environ.get(_KIND, "")[:120]
     accepts = f"{kind} under accepts" if kind else "the layer's media type under accepts"
     return UsageError(
         f"containerd sent no payload ({how}), so the layer's wrapped keys are not known",
@@ -265,9 +277,10 @@ def _streams() -> Streams:
 
 def _on_one_line(error: BoltsealError) -> str:
     """Where, what, what the first keys said, and what to do: containerd passes it on as it is."""
-    reasons = [f"{one.identity}: {one.reason}" for one in error.attempts[:_MAX_REASONS]]
-    more = len(error.attempts) - len(reasons)
-    reasons += [f"and {more} more"] if more > 0 else []
+    tried = [one for one in error.attempts if one.reason != error.message]
+    reasons = [f"{one.identity}: {one.reason}" for one in tried[:_MAX_REASONS]]
+    if len(tried) > _MAX_REASONS:
+        reasons.append(f"and {len(tried) - _MAX_REASONS} more")
     text = "; ".join([error.message, *reasons, *([error.hint] if error.hint else [])])
     return ": ".join([*error.where, text])
 
@@ -276,7 +289,29 @@ def _fail(text: str, code: int) -> int:
     line = printable(text)
     if len(line) > _MAX_LINE:
         line = line[: _MAX_LINE - 1] + "…"
+    by_containerd = _KIND in os.environ
     with suppress(OSError, AttributeError):  # AttributeError: standard error is closed
-        sys.stderr.write(f"{NAME}: {line}\n")
+        # containerd puts it into the middle of a sentence
+        sys.stderr.write(f"{NAME}: {line}" + ("" if by_containerd else "\n"))
         sys.stderr.flush()
+    if by_containerd:
+        _outlast()
     return code
+
+
+def _outlast() -> None:
+    """Leave a child that keeps standard output open for a moment after this process has ended.
+
+    containerd 1.x looks for our message as soon as the plain layer ends, perhaps before it knows
+    that we failed; it then reports a wrong diff id. So the end has to come after our own.
+    """
+    with suppress(OSError):
+        if os.fork():
+            return
+        try:
+            for fd in (_STDIN, _STDERR, PAYLOAD_FD):
+                with suppress(OSError):
+                    os.close(fd)
+            time.sleep(_OUTLAST_SECONDS)
+        finally:
+            os._exit(0)
