@@ -13,7 +13,7 @@ from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_BLOB_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class ContentCheck:
@@ -51,6 +51,18 @@ class ContentCheck:
                 f"the decompressed layer has the diff id {found}, its image's config says "
                 f"{self._expected}: this layer belongs to another image or another place"
             )
+
+    def extended(self, pieces: Iterable[bytes]) -> Digest:
+        """The diff id of the layer with ``pieces`` behind its decompressed content."""
+        hasher = self._hasher.copy()
+        for piece in pieces:
+            hasher.update(piece)
+        return Digest.finish(hasher)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether zeros follow the compressed stream, so that no other stream can."""
+        return self._decompressor.is_padded
 
     def _take(self, data: bytes | memoryview) -> None:
         self._count += len(data)

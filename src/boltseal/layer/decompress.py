@@ -6,6 +6,7 @@ Like a runtime, this looks at the first bytes and not at the media type to find 
 from __future__ import annotations
 
 import zlib
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from boltseal.errors import LimitExceededError, MalformedError
@@ -23,6 +24,26 @@ _MIN_FRAME_BYTES = (
     64  # bytes of a frame on average beyond them; one for a small file has twice that
 )
 _MAX_WINDOW_LOG = 27  # 128 MiB, what the zstd program accepts too
+
+
+HEAD_BYTES = len(_ZSTD)  # first bytes that tell the compression
+
+
+class Compression(Enum):
+    """How a layer is compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+def compression(head: bytes) -> Compression:
+    """How a layer is compressed that begins with these bytes."""
+    if head.startswith(_GZIP):
+        return Compression.GZIP
+    if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):
+        return Compression.ZSTD
+    return Compression.NONE
 
 
 class _Decoder(Protocol):
@@ -46,7 +67,7 @@ class Decompressor:
         """Decompress more; raises MalformedError or LimitExceededError."""
         if self._decoder is None:
             self._head += bytes(data)
-            if len(self._head) < len(_ZSTD):
+            if len(self._head) < HEAD_BYTES:
                 return iter(())
             self._decoder, data, self._head = _choose(self._head), self._head, b""
         return self._decoder.feed(data)
@@ -58,13 +79,17 @@ class Decompressor:
         head, self._head = self._head, b""
         return head
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether zeros follow the compressed stream, so that no other stream can."""
+        return isinstance(self._decoder, _Gzip) and self._decoder.padding
+
 
 def _choose(head: bytes) -> _Decoder:
-    if head.startswith(_GZIP):
+    kind = compression(head)
+    if kind is Compression.GZIP:
         return _Gzip()
-    if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):
-        return _Zstd()
-    return _Plain()
+    return _Zstd() if kind is Compression.ZSTD else _Plain()
 
 
 class _Plain:
@@ -108,7 +133,7 @@ class _Gzip:
         self._frames = _Frames()
         self._member: Any = zlib.decompressobj(31)
         self._started = False
-        self._padding = False
+        self.padding = False
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         try:
@@ -136,9 +161,9 @@ class _Gzip:
             raise MalformedError("the layer's gzip stream ends too early")
 
     def _is_padding(self, rest: bytes | memoryview) -> bool:
-        if rest[0] != 0 and not self._padding:
+        if rest[0] != 0 and not self.padding:
             return False
-        self._padding = True
+        self.padding = True
         if any(rest):
             raise MalformedError("the layer has other bytes after its gzip stream")
         return True

@@ -17,7 +17,7 @@ from boltseal.spec.edit import DescriptorEdit
 from boltseal.spec.mediatypes import LayerType, is_encrypted, layer_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from boltseal.keywrap.base import Recipient
     from boltseal.spec.blobs import BlobReader, BlobWriter
@@ -82,27 +82,62 @@ def encrypt_layer(
     encryptor = Encryptor(str(layer.digest))
     wrapped = keyring.wrap(recipients, encryptor.private.secret())
     source = CheckedReader(layer, reader, tick)
-    target = hashlib.sha256()
-    embedded = bytearray()
-    stages: list[Callable[[pipeline.Chunk], object]] = [
-        encryptor.update,
-        lambda chunk: target.update(chunk.out),
-        lambda chunk: writer.write(chunk.out),
-    ]
-    if layer.data is not None:
-        stages.append(lambda chunk: embedded.extend(chunk.out))
-    pipeline.run(source.read_into, stages, size=layer.size)
+    sealing = Sealing(layer, encryptor, writer, layer.size)
+    sealing.run(source.read_into)
     source.finish()
-    digest = Digest.finish(target)
-    public = encryptor.finish()
-    writer.commit(digest)
-    return DescriptorEdit(
-        media_type=kind.encrypted_type,
-        digest=digest,
-        size=layer.size,
-        data=bytes(embedded) if layer.data is not None else None,
-        set_annotations={
-            **{names.KEYS + scheme: names.join_packets(found) for scheme, found in wrapped.items()},
-            names.PUBLIC_OPTIONS: public.annotation(),
-        },
-    )
+    return sealing.finish(kind, wrapped)
+
+
+class Sealing:
+    """One layer on its way into ``writer``, encrypted; ``size`` is how long it is going to be."""
+
+    def __init__(
+        self, layer: Descriptor, encryptor: Encryptor, writer: BlobWriter, size: int
+    ) -> None:
+        self._size = size
+        self._encryptor = encryptor
+        self._writer = writer
+        self._target = hashlib.sha256()
+        self._embedded = bytearray() if layer.data is not None else None
+
+    def run(
+        self,
+        read_into: Callable[[memoryview], int],
+        more: Sequence[Callable[[pipeline.Chunk], object]] = (),
+    ) -> None:
+        """Encrypt to the end of the stream; ``more`` stages look at the plaintext, too."""
+        embedded = self._embedded
+        stages: list[Callable[[pipeline.Chunk], object]] = [
+            *more,
+            self._encryptor.update,
+            lambda chunk: self._target.update(chunk.out),
+            lambda chunk: self._writer.write(chunk.out),
+        ]
+        if embedded is not None:
+            stages.append(lambda chunk: embedded.extend(chunk.out))
+        pipeline.run(read_into, stages, size=self._size)
+
+    def finish(
+        self,
+        kind: LayerType,
+        wrapped: Mapping[str, list[bytes]],
+        dropped: frozenset[str] = frozenset(),
+    ) -> DescriptorEdit:
+        """Commit the blob: everything that was read was right. ``dropped`` are annotations."""
+        digest = Digest.finish(self._target)
+        public = self._encryptor.finish()
+        self._writer.commit(digest)
+        return DescriptorEdit(
+            media_type=kind.encrypted_type,
+            digest=digest,
+            size=self._size,
+            data=bytes(self._embedded) if self._embedded is not None else None,
+            set_annotations={
+                **{
+                    names.KEYS + scheme: names.join_packets(found)
+                    for scheme, found in wrapped.items()
+                },
+                names.PUBLIC_OPTIONS: public.annotation(),
+            },
+            drop_annotations=dropped,
+        )

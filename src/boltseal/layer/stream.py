@@ -9,6 +9,7 @@ from boltseal.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from hashlib import _Hash
 
     from boltseal.spec.blobs import BlobReader
     from boltseal.spec.descriptor import Descriptor
@@ -56,3 +57,7 @@ class CheckedReader:
         found = Digest.finish(self._hasher)
         if found != self._descriptor.digest:
             raise DigestMismatchError(f"the blob's digest is {found}, not what names it")
+
+    def hasher(self) -> _Hash:
+        """A copy of the digest's state, for a blob that goes on where this one ends."""
+        return self._hasher.copy()

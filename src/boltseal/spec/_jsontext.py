@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
@@ -23,6 +27,41 @@ class Member:
     key_start: int
     start: int
     end: int
+
+
+@dataclass(slots=True)
+class Rewrite:
+    """A text and the replacements to make in it."""
+
+    text: str
+    changes: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def replace(self, start: int, end: int, new: str) -> None:
+        """Put ``new`` where the text from ``start`` to ``end`` is; no two places may overlap."""
+        self.changes.append((start, end, new))
+
+    def remove(self, found: Sequence[Member], doomed: Callable[[Member], bool]) -> None:
+        """Take those of an object's members out that are doomed, each with one comma."""
+        kept_before = False
+        for index, member in enumerate(found):
+            if not doomed(member):
+                kept_before = True
+            elif kept_before:
+                self.replace(found[index - 1].end, member.end, "")
+            elif index + 1 < len(found):
+                self.replace(member.key_start, found[index + 1].key_start, "")
+            else:
+                self.replace(member.key_start, member.end, "")
+
+    def result(self) -> str:
+        """The text with all replacements made."""
+        parts: list[str] = []
+        position = 0
+        for start, end, new in sorted(self.changes, key=lambda change: change[:2]):
+            parts += (self.text[position:start], new)
+            position = end
+        parts.append(self.text[position:])
+        return "".join(parts)
 
 
 def skip_space(text: str, position: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from boltseal._io import strictjson
 from boltseal.errors import MalformedError
@@ -13,10 +13,14 @@ from boltseal.spec.platform import Platform
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The platform, and the digests of the uncompressed layers, base first."""
+    """The platform, and the digests of the uncompressed layers, base first.
+
+    ``raw`` is all of the document, as it was read.
+    """
 
     platform: Platform
     diff_ids: tuple[Digest, ...]
+    raw: bytes = field(default=b"", repr=False, compare=False)
 
 
 def parse_config(raw: bytes) -> Config:
@@ -37,4 +41,5 @@ def parse_config(raw: bytes) -> Config:
             Digest.parse(value, f"diff id {index} of the config")
             for index, value in enumerate(diff_ids)
         ),
+        raw=raw,
     )

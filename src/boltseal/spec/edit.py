@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from boltseal._io import b64
 from boltseal.errors import MalformedError
-from boltseal.spec._jsontext import Member, elements, members, skip_space
+from boltseal.spec._jsontext import Member, Rewrite, elements, members, skip_space
 from boltseal.spec.annotations import EMPTY_MARK
 from boltseal.spec.mediatypes import ENCRYPTED
 
@@ -42,26 +42,6 @@ class DescriptorEdit:
     drop_annotations: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
-class _Text:
-    """A text and the replacements to make in it."""
-
-    text: str
-    changes: list[tuple[int, int, str]] = field(default_factory=list)
-
-    def replace(self, start: int, end: int, new: str) -> None:
-        self.changes.append((start, end, new))
-
-    def result(self) -> str:
-        parts: list[str] = []
-        position = 0
-        for start, end, new in sorted(self.changes, key=lambda change: change[:2]):
-            parts += (self.text[position:start], new)
-            position = end
-        parts.append(self.text[position:])
-        return "".join(parts)
-
-
 def edit_document(
     raw: bytes,
     *,
@@ -75,7 +55,7 @@ def edit_document(
     index; ``single`` maps a member that is one descriptor (``config``); ``media_type`` replaces
     the document's own, where it states one.
     """
-    work = _Text(raw.decode("utf-8"))
+    work = Rewrite(raw.decode("utf-8"))
     top = {member.key: member for member in members(work.text, skip_space(work.text, 0))}
     if media_type is not None and "mediaType" in top:
         _edit_media_type(work, top["mediaType"], media_type)
@@ -97,7 +77,7 @@ def keep_indexes(raw: bytes, key: str, kept: frozenset[int]) -> bytes:
     return (text[: spans[0][0]] + ",".join(chosen) + text[spans[-1][1] :]).encode("utf-8")
 
 
-def _edit_descriptor(work: _Text, start: int, edit: DescriptorEdit) -> None:
+def _edit_descriptor(work: Rewrite, start: int, edit: DescriptorEdit) -> None:
     found = members(work.text, start)
     by_key = {member.key: member for member in found}
     if edit.media_type is not None:
@@ -111,11 +91,11 @@ def _edit_descriptor(work: _Text, start: int, edit: DescriptorEdit) -> None:
     _edit_annotations(work, found, edit)
 
 
-def _set(work: _Text, member: Member, literal: str) -> None:
+def _set(work: Rewrite, member: Member, literal: str) -> None:
     work.replace(member.start, member.end, literal)
 
 
-def _edit_media_type(work: _Text, member: Member, new: str) -> None:
+def _edit_media_type(work: Rewrite, member: Member, new: str) -> None:
     literal = work.text[member.start : member.end]
     old = json.loads(literal)
     if new == old:
@@ -129,7 +109,7 @@ def _edit_media_type(work: _Text, member: Member, new: str) -> None:
         _set(work, member, json.dumps(new))
 
 
-def _edit_annotations(work: _Text, found: list[Member], edit: DescriptorEdit) -> None:
+def _edit_annotations(work: Rewrite, found: list[Member], edit: DescriptorEdit) -> None:
     if not edit.set_annotations and not edit.drop_annotations:
         return
     place = next((i for i, member in enumerate(found) if member.key == "annotations"), None)
@@ -151,7 +131,7 @@ def _edit_annotations(work: _Text, found: list[Member], edit: DescriptorEdit) ->
     if not left and not edit.set_annotations:
         _remove_all(work, found, place, inner)
     else:
-        _remove_some(work, inner, edit)
+        work.remove(inner, lambda member: member.key in edit.drop_annotations)
         _add(work, inner, edit)
 
 
@@ -163,7 +143,7 @@ def _pairs(edit: DescriptorEdit, without: frozenset[str] = frozenset()) -> str:
     )
 
 
-def _remove_all(work: _Text, found: list[Member], place: int, inner: list[Member]) -> None:
+def _remove_all(work: Rewrite, found: list[Member], place: int, inner: list[Member]) -> None:
     """Every annotation goes: the member goes too, unless it was there, empty, before."""
     value = found[place]
     mark = next((member for member in inner if member.key == EMPTY_MARK), None)
@@ -180,20 +160,7 @@ def _remove_all(work: _Text, found: list[Member], place: int, inner: list[Member
         work.replace(value.key_start, found[1].key_start, "")
 
 
-def _remove_some(work: _Text, inner: list[Member], edit: DescriptorEdit) -> None:
-    kept_before = False
-    for index, member in enumerate(inner):
-        if member.key not in edit.drop_annotations:
-            kept_before = True
-        elif kept_before:
-            work.replace(inner[index - 1].end, member.end, "")
-        elif index + 1 < len(inner):
-            work.replace(member.key_start, inner[index + 1].key_start, "")
-        else:
-            work.replace(member.key_start, member.end, "")
-
-
-def _add(work: _Text, inner: list[Member], edit: DescriptorEdit) -> None:
+def _add(work: Rewrite, inner: list[Member], edit: DescriptorEdit) -> None:
     present = {member.key: member for member in inner}
     for key, text in edit.set_annotations.items():
         if key in present:

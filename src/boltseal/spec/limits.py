@@ -21,4 +21,4 @@ MAX_REFERENCE_LENGTH = 4_096  # characters of a reference in a list
 MAX_JOURNAL_BYTES = 256 * 1024 * 1024  # bytes of a bulk run's journal
 MAX_JOURNAL_LINE_BYTES = 1024 * 1024  # bytes of one line of it
 MAX_REPOSITORIES = 100_000  # repositories that a registry lists
-MAX_LINT_BYTES = 8 * 1024 * 1024  # bytes of an image's JSON that are searched for secrets
+MAX_LINT_BYTES = 4 * 1024 * 1024  # bytes of an image's JSON that are searched for secrets
