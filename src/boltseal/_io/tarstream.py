@@ -87,34 +87,31 @@ class TarStream:
     def __next__(self) -> Entry:
         if self._ended:
             raise StopIteration
-        self._skip(self._left + self._padding)
-        self._left = self._padding = 0
+        self._skip(self._left)
+        if not self._skip_padding():
+            raise StopIteration
         self._map = None
-        long: dict[str, str] = {}
-        pax: list[tuple[str, bytes]] = []
-        while True:
-            block = self._header()
-            if block is None:
-                if long or pax:
-                    raise MalformedError("the archive ends behind an extended header")
-                raise StopIteration
+        named: dict[str, str] = {}
+        pax: list[tuple[str, bytes]] | None = None
+        while (block := self._header()) is not None:
             kind = block[156:157]
             if kind not in _EXTENDED:
-                return self._entry(block, kind, long, pax)
+                return self._entry(block, kind, named, pax or [])
             data = self._extended(fields.number(block[124:136]))
-            if kind in (fields.PAX, fields.PAX_GLOBAL):
-                found = [*fields.records(data)]
-                if kind == fields.PAX_GLOBAL:
-                    tarpax.check_global(found)
-                elif pax:
+            if kind == fields.PAX_GLOBAL:
+                tarpax.check_global([*fields.records(data)])
+            elif kind == fields.PAX:
+                if pax is not None:
                     raise MalformedError(DAMAGED)  # which of the two would count
-                else:
-                    pax = found
+                pax = [*fields.records(data)]
             else:
                 key = "path" if kind == fields.LONG_NAME else "linkpath"
-                if key in long:
+                if key in named:
                     raise MalformedError(DAMAGED)
-                long[key] = fields.text(data)
+                named[key] = fields.text(data)
+        if named or pax is not None:
+            raise MalformedError("the archive ends behind an extended header")
+        raise StopIteration
 
     def content(self) -> Iterator[tuple[int, memoryview]]:
         """The data of the current file: where in the file, and a piece, valid until the next.
@@ -172,6 +169,18 @@ class TarStream:
         while count:
             count -= len(self._piece(count))
 
+    def _skip_padding(self) -> bool:
+        """What fills the last block; umoci leaves it out at the end of the archive."""
+        self._left, left, self._padding = 0, self._padding, 0
+        while left:
+            if self._at >= len(self._chunk) and not self._next_chunk():
+                self._ended = True
+                return False
+            count = min(left, len(self._chunk) - self._at)
+            self._at += count
+            left -= count
+        return True
+
     def _header(self) -> bytes | None:
         """One header block, None at the end of the archive."""
         self._headers += 1
@@ -209,17 +218,17 @@ class TarStream:
     # --- entries
 
     def _entry(
-        self, block: bytes, kind: bytes, long: dict[str, str], pax: list[tuple[str, bytes]]
+        self, block: bytes, kind: bytes, named: dict[str, str], pax: list[tuple[str, bytes]]
     ) -> Entry:
         what = _KINDS.get(kind)
         if what is None:
             raise MalformedError(f"the archive has an entry of type {kind!r}, which no layer has")
         more = tarpax.sort_out(pax) if pax else tarpax.NONE
         override = more.override
-        if long:
-            if override.keys() & long.keys():
+        if named:
+            if override.keys() & named.keys():
                 raise MalformedError(DAMAGED)  # which of the two names it would be
-            override = {**override, **long}
+            override = {**override, **named}
         name = override["path"] if "path" in override else _name(block)
         link = ""
         if what in ("hardlink", "symlink"):
