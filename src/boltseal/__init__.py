@@ -28,6 +28,7 @@ __all__ = [
     "check",
     "copy",
     "decrypt",
+    "diff",
     "encrypt",
     "encrypt_many",
     "generate_key",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from boltseal.image.check import check
     from boltseal.image.copy import copy
     from boltseal.image.decrypt import decrypt
+    from boltseal.image.diff import diff
     from boltseal.image.encrypt import encrypt
     from boltseal.image.inspect import inspect, inspect_all
     from boltseal.image.plan import plan
@@ -93,6 +95,7 @@ _HOMES = {
     "check": "boltseal.image.check",
     "copy": "boltseal.image.copy",
     "decrypt": "boltseal.image.decrypt",
+    "diff": "boltseal.image.diff",
     "encrypt": "boltseal.image.encrypt",
     "generate_key": "boltseal.keywrap.generate",
     "inspect": "boltseal.image.inspect",

@@ -50,6 +50,7 @@ def test_public_names_are_the_documented_ones() -> None:
         "check",
         "copy",
         "decrypt",
+        "diff",
         "encrypt",
         "encrypt_many",
         "generate_key",

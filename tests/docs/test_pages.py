@@ -18,6 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs" / "how-to" / "keys").glob("*.md")),
     ROOT / "docs" / "how-to" / "keys-on-a-host.md",
     ROOT / "docs" / "how-to" / "recipients.md",
+    ROOT / "docs" / "how-to" / "reuse.md",
 ]
 
 

@@ -29,6 +29,14 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     _add(group, "src-", "the source's registry")
 
 
+def add_pair(parser: argparse.ArgumentParser) -> None:
+    """For commands that read two images."""
+    group = parser.add_argument_group("registries")
+    _add(group, "", "both registries")
+    _add(group, "src-", "the first image's registry")
+    _add(group, "dest-", "the second image's registry")
+
+
 def add_both(parser: argparse.ArgumentParser) -> None:
     """For commands with a source and a destination."""
     group = parser.add_argument_group("registries")

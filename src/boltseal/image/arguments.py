@@ -61,12 +61,12 @@ def access_to(
     image: Reference, first: Reference, registry: RegistryOptions | None
 ) -> RegistryOptions | None:
     """How to reach an image beside the first: credentials given for one registry go to no other."""
-    if registry is None or registry.credentials is None or _place(image) == _place(first):
+    if registry is None or registry.credentials is None or registry_of(image) == registry_of(first):
         return registry
     return replace(registry, credentials=None)
 
 
-def _place(image: Reference) -> str:
+def registry_of(image: Reference) -> str:
     """The registry of an image; of a short name, which may be anywhere, the name itself."""
     if image.transport != "docker":
         return image.transport

@@ -257,9 +257,8 @@ class Reuse:
         more = len(named) - _MAX_NAMED
         who = ", ".join(named[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
         self._session.journal.warn(
-            f"layers were taken over that others could open who are no recipients now ({who}): "
-            "with a layer key that they kept they open these layers here, too, which hold what "
-            "they held; without --reuse every layer gets a new key"
+            f"recipients of before who are none now ({who}) can open the layers that were taken "
+            "over, if they kept the layers' keys; without --reuse every layer gets a new key"
         )
 
 

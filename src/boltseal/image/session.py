@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from boltseal.errors import located
 from boltseal.image import parallel, transfer, tree
-from boltseal.image.arguments import as_platforms, as_reference
+from boltseal.image.arguments import as_platforms, as_reference, registry_of
 from boltseal.image.report import Journal, Meter, Outcome
 from boltseal.transports.parse import open_destination, open_source
 
@@ -131,7 +131,7 @@ class Session:
             (self._to, self._access.destination),
             (self._from, self._access.source),
         ):
-            if end.transport == image.transport == "docker" and _host(end) == _host(image):
+            if registry_of(end) == registry_of(image):
                 return access
         return self._access.elsewhere
 
@@ -224,7 +224,3 @@ class Session:
     def at_layer(self, node: ManifestNode, index: int) -> ExitStack:
         """Errors in this context are located at one layer."""
         return self.at(node, f"layer {index}")
-
-
-def _host(image: Reference) -> str:
-    return image.location.partition("/")[0]
