@@ -31,9 +31,13 @@ COMMAND = ["/bin/busybox", "cat", "/secret"]
 
 
 def runnable(layout: Layout, types: Sequence[str], tag: str, secret: str = SECRET) -> None:
-    """An image that prints its secret: one layer with busybox, the next with the secret."""
-    busybox = Path(require("busybox")).read_bytes()
-    tars = [tar({"bin/busybox": busybox, "sleep": busybox}), tar({"secret": secret.encode()})]
+    """An image that prints its secret: one layer with busybox, the next with the secret.
+
+    The first has it too: a layer that was unpacked once is not decrypted again for another image.
+    """
+    busybox, hidden = Path(require("busybox")).read_bytes(), secret.encode()
+    base = {"bin/busybox": busybox, "sleep": busybox, "mine": hidden}
+    tars = [tar(base), tar({"secret": hidden})]
     layers = []
     for content, media_type in zip(tars, types, strict=True):
         digest, size = layout.blob(compress(content, media_type))
@@ -61,17 +65,35 @@ def _architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
 
-class Containerd:
-    """One daemon. ``processor`` is changed between tests: it is a script that starts ours."""
+def processors(keys: Path, *options: str, for_zstd: str = "") -> list[str]:
+    """The part of the configuration that is about us; ``for_zstd``: an entry of that name."""
+    names = "io.containerd.ocicrypt.decoder.v1."
+    entries = [("tar.gzip", [GZIP] if for_zstd else [GZIP, ZSTD], GZIP), ("tar", [TAR], TAR)]
+    entries += [(for_zstd, [ZSTD], ZSTD)] if for_zstd else []
+    lines = []
+    for name, accepted, returned in entries:
+        lines += [
+            f'[stream_processors."{names}{name}"]',
+            f"accepts = {json.dumps([f'{one}+encrypted' for one in accepted])}",
+            f"returns = {json.dumps(returned)}",
+            f"path = {json.dumps(PROGRAM)}",
+            f"args = {json.dumps(['--decryption-keys-path', str(keys), *options])}",
+        ]
+    return lines
 
-    def __init__(self, folder: Path, registry: Registry) -> None:
+
+class Containerd:
+    """One daemon, and what is in its configuration about stream processors."""
+
+    def __init__(self, folder: Path, registry: Registry, *options: str, for_zstd: str = "") -> None:
         self.folder, self.registry = folder, registry
+        self._options, self._for_zstd = options, for_zstd
         self.keys = folder / "keys"
         self.keys.mkdir()
         self.socket = folder / "c.sock"
         self.log = folder / "containerd.log"
         (folder / "logs").mkdir()
-        self.cri = Cri(self.socket, folder / "logs")
+        self.cri = Cri(self.socket, folder / "logs", folder.name)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -96,10 +118,6 @@ class Containerd:
     def _config(self) -> str:
         quoted = json.dumps
         base = self.folder
-        tail = [
-            f"path = {quoted(PROGRAM)}",
-            f'args = ["--decryption-keys-path", {quoted(str(self.keys))}]',
-        ]
         return "\n".join(
             [
                 "version = 2",
@@ -119,14 +137,7 @@ class Containerd:
                 f"conf_dir = {quoted(str(base / 'cni'))}",
                 f'[plugins."io.containerd.grpc.v1.cri".registry.mirrors.{quoted(self.registry.host)}]',
                 f"endpoint = [{quoted(f'http://{self.registry.host}')}]",
-                '[stream_processors."io.containerd.ocicrypt.decoder.v1.tar.gzip"]',
-                f"accepts = [{quoted(GZIP + '+encrypted')}, {quoted(ZSTD + '+encrypted')}]",
-                f"returns = {quoted(GZIP)}",
-                *tail,
-                '[stream_processors."io.containerd.ocicrypt.decoder.v1.tar"]',
-                f"accepts = [{quoted(TAR + '+encrypted')}]",
-                f"returns = {quoted(TAR)}",
-                *tail,
+                *processors(self.keys, *self._options, for_zstd=self._for_zstd),
                 "",
             ]
         )
@@ -134,20 +145,47 @@ class Containerd:
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 
-    def ctr(self, *arguments: str) -> str:
-        """Look with containerd's own client."""
-        done = subprocess.run(
+    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """containerd's own client."""
+        return subprocess.run(
             [require("ctr"), "-a", str(self.socket), "-n", "k8s.io", *arguments],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
             timeout=60,
         )
+
+    def ctr(self, *arguments: str) -> str:
+        done = self._ctr(*arguments)
+        assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def ctr_fails(self, *arguments: str) -> str:
+        """What it says then."""
+        done = self._ctr(*arguments)
+        assert done.returncode != 0
+        return done.stderr
 
     def snapshots(self) -> set[str]:
         """The keys of all snapshots."""
         return {line.split()[0] for line in self.ctr("snapshots", "ls").splitlines()[1:]}
+
+    def use_key(self, *keys: Path) -> None:
+        """These keys and no others are in the folder."""
+        for old in self.keys.iterdir():
+            old.unlink()
+        for key in keys:
+            shutil.copy(key, self.keys / key.name)
+
+    def check(self) -> None:
+        """Whether this machine lets containers run at all."""
+        pause = f"{self.registry.host}/pause:v1"
+        try:
+            self.cri.pull(pause)
+            pod, _ = self.cri.sandbox()
+            self.cri.remove(pod)
+        except CriError as error:
+            missing(f"containers do not run on this machine: {error}")
 
     def stop(self) -> None:
         with suppress(CriError):
@@ -158,6 +196,7 @@ class Containerd:
             self._process.wait(timeout=30)
         _end_shims(str(self.socket))
         _unmount(str(self.folder))
+        _remove_cgroups(self.folder.name)
 
 
 def _end_shims(socket: str) -> None:
@@ -175,16 +214,27 @@ def _unmount(folder: str) -> None:
         subprocess.run(["umount", "-l", place], check=False, capture_output=True, timeout=30)
 
 
+def _remove_cgroups(name: str) -> None:
+    """The pods' parent, in every hierarchy; those inside go with their pods."""
+    for place in [*Path("/sys/fs/cgroup").glob(f"*/{name}"), Path("/sys/fs/cgroup", name)]:
+        with suppress(OSError):
+            place.rmdir()
+
+
 @contextmanager
-def running(registry: Registry) -> Iterator[Containerd]:
-    """In a folder with a short name, for its sockets; nothing is left of it."""
+def running(registry: Registry, *options: str, for_zstd: str = "") -> Iterator[Containerd]:
+    """In a folder with a short name, for its sockets; nothing is left of it.
+
+    The registry has to have the image ``pause:v1``. Skips where no containers run.
+    """
     if os.geteuid() != 0:
         missing("containerd with runc needs root")
     require("runc")
     folder = Path(tempfile.mkdtemp(prefix="bsc", dir="/tmp"))
-    daemon = Containerd(folder, registry)
+    daemon = Containerd(folder, registry, *options, for_zstd=for_zstd)
     try:
         daemon.start()
+        daemon.check()
         yield daemon
     finally:
         daemon.stop()

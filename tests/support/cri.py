@@ -76,6 +76,7 @@ class Cri:
 
     socket: Path
     logs: Path
+    cgroup: str
     _pods: list[str] = field(default_factory=list)
     _count: int = 0
 
@@ -111,7 +112,7 @@ class Cri:
         config: Message = {
             1: {1: f"pod{self._count}", 2: f"uid{self._count}", 3: "default"},
             3: str(self.logs),
-            8: {2: {1: {1: _NODE, 2: _NODE, 3: _NODE}}},
+            8: {1: f"/{self.cgroup}", 2: {1: {1: _NODE, 2: _NODE, 3: _NODE}}},
         }
         pod: bytes = self.call("RuntimeService", "RunPodSandbox", {1: config})[1]
         self._pods.append(pod.decode())
