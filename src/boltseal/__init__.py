@@ -34,6 +34,7 @@ __all__ = [
     "generate_key",
     "inspect",
     "inspect_all",
+    "lint",
     "list_recipients",
     "parse_identity",
     "parse_keyring",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from boltseal.image.diff import diff
     from boltseal.image.encrypt import encrypt
     from boltseal.image.inspect import inspect, inspect_all
+    from boltseal.image.lint import lint
     from boltseal.image.plan import plan
     from boltseal.image.recipients import (
         add_recipients,
@@ -100,6 +102,7 @@ _HOMES = {
     "generate_key": "boltseal.keywrap.generate",
     "inspect": "boltseal.image.inspect",
     "inspect_all": "boltseal.image.inspect",
+    "lint": "boltseal.image.lint",
     "plan": "boltseal.image.plan",
     "list_recipients": "boltseal.image.recipients",
     "parse_identity": "boltseal.keywrap.parse",

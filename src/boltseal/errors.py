@@ -31,7 +31,7 @@ query of a URL.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,6 +76,7 @@ class BoltsealError(Exception):
 
     exit_code = 1
     attempts: tuple[Attempt, ...] = ()  # what identities said, where some were tried
+    findings: tuple[Any, ...] = ()  # likely secrets that were found, without their values
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -143,7 +144,7 @@ class LikelySecretError(BoltsealError):
     """What stays readable may hold secrets; ``findings`` says where, and never a value."""
 
     def __init__(
-        self, message: str, findings: Sequence[object] = (), *, hint: str | None = None
+        self, message: str, findings: Sequence[Any] = (), *, hint: str | None = None
     ) -> None:
         super().__init__(message, hint=hint)
         self.findings = tuple(findings)

@@ -56,6 +56,7 @@ def test_public_names_are_the_documented_ones() -> None:
         "generate_key",
         "inspect",
         "inspect_all",
+        "lint",
         "list_recipients",
         "parse_identity",
         "parse_keyring",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from boltseal.cli import access, bulk, choosing, keys, options
+from boltseal.cli import access, bulk, choosing, hiding, keys, options
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +27,7 @@ examples:
   boltseal encrypt oci:sealed:v1 oci:sealed:v2 -r jwe:new.pub.pem -k prod.pem
   boltseal encrypt oci:app:v2 docker://two.example/app:v2 -r jwe:prod.pub.pem
     --reuse docker://two.example/app:v1 -k prod.pem
+  boltseal encrypt oci:app:v1 oci:sealed:v1 -r jwe:prod.pub.pem --strict --scrub --salt
   boltseal encrypt --from images.txt -r jwe:prod.pub.pem
   boltseal encrypt --from 'docker://one.example/team/*:v*' -r jwe:prod.pub.pem
     --to 'docker://two.example/sealed/{repository}:{tag}' --journal team.journal
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "opens layers that are encrypted already, to add recipients to them or to reuse them",
     )
+    hiding.add_arguments(parser)
     options.add_platform(parser)
     options.add_output(parser)
     keys.add_wrapping_options(parser)
@@ -63,6 +65,7 @@ def wishes(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "allow_classical": args.allow_classical,
         **choosing.wishes(args),
+        **hiding.wishes(args),
         "reuse": args.reuse,
         "platforms": options.platforms(args),
     }

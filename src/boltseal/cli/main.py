@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "tell whether your keys open every encrypted layer, without reading any",
     "verify": "check all of an image: digests, HMACs, content, recipients; writes nothing",
     "diff": "tell whether two images hold the same, and what differs",
+    "lint": "find likely secrets in what stays readable of an encrypted image",
     "recipients": "list or change who can open an image, without touching a layer unless told to",
     "tags": "list the tags of a repository (also: ls)",
     "digest": "print the digest of an image",

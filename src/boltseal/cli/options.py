@@ -102,12 +102,15 @@ def ask_passphrase(name: str, what: str = "passphrase") -> bytes | None:
 
 
 def join_dash_values(arguments: Sequence[str]) -> list[str]:
-    """``--layer -2..`` to ``--layer=-2..``, and the same for a thumbprint behind ``-r``."""
+    """``--layer -2..`` to ``--layer=-2..``, and the same for a thumbprint behind ``-r``.
+
+    ``--scrub`` alone means all: what follows it is no value of its.
+    """
     joined: list[str] = []
     for argument in arguments:
         value = _DASHED.get(joined[-1]) if joined else None
         if value is not None and value.fullmatch(argument):
             joined[-1] += f"={argument}" if joined[-1].startswith("--") else argument
         else:
-            joined.append(argument)
+            joined.append("--scrub=all" if argument == "--scrub" else argument)
     return joined

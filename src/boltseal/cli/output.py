@@ -104,6 +104,8 @@ class Output:
 
             for line in lines(error.attempts, error.message):
                 _complain("  ", "", line)
+        for found in error.findings:
+            _complain("  ", "", str(found))
         if error.hint:
             _complain("hint:  ", "dim", error.hint)
         if self.as_json:
@@ -116,6 +118,8 @@ class Output:
             }
             if error.attempts:
                 details["attempts"] = [one.to_json() for one in error.attempts]
+            if error.findings:
+                details["findings"] = [one.to_json() for one in error.findings]
             self.document(lambda: {"error": details})
 
     def stopped(self, text: str, exit_code: int) -> None:

@@ -13,9 +13,11 @@ from boltseal.image.arguments import (
     as_keyring,
     as_recipients,
     as_reference,
+    several,
 )
 from boltseal.image.choice import Choice, Eyes, choose
 from boltseal.image.encryption import Encryption
+from boltseal.image.hiding import Hiding
 from boltseal.image.reuse import Reuse
 from boltseal.image.session import Session
 from boltseal.keywrap.keyring import check_mixture
@@ -46,6 +48,11 @@ def encrypt(
     jobs: int = DEFAULT_JOBS,
     keys: KeyOptions | None = None,
     allow_classical: bool = False,
+    lint: bool = True,
+    strict: bool = False,
+    scrub: Sequence[str] = (),
+    salt: bool = False,
+    padding: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Write an image whose layers only ``recipients`` can open.
@@ -73,6 +80,13 @@ def encrypt(
     A recipient that withstands quantum computers shares no layer with one that does not, since the
     weaker one opens it, unless ``allow_classical``.
 
+    ``lint`` searches what stays readable for likely secrets, which are warned of; with ``strict``
+    they are refused before anything is written. ``scrub`` takes parts of the config out:
+    ``"history"``, ``"build"``, ``"author"``, ``"all"`` of these, ``"label:GLOB"``. ``salt`` makes
+    the diff ids of encrypted layers unguessable, by a random salt behind the end of each, and their
+    sizes less telling, unless ``padding`` is off. After both, decrypting gives the same files, and
+    not the same digests.
+
     Returns what became of every layer. Raises BoltsealError; the destination is then as before.
     """
     who = as_recipients(recipients, keys)
@@ -81,6 +95,14 @@ def encrypt(
     ring = as_keyring(identities, keys)
     if not allow_classical:
         check_mixture(who)
+    hiding = Hiding.of(
+        lint=lint,
+        strict=strict,
+        scrub=scrub,
+        salt=salt,
+        padding=padding,
+        reuse=bool(several(reuse)),
+    )
     choice = Choice(layers, except_base, layers_containing)
     with ExitStack() as stack:
         access = as_access(registry, jobs)
@@ -88,7 +110,7 @@ def encrypt(
         earlier = stack.enter_context(Reuse(reuse, session, who, ring, allow_classical))
         eyes = Eyes(session.source, ring, access, progress)
         chosen = choose(choice, session.node, as_reference(source), eyes, session.journal).chosen
-        job = Encryption(session, who, ring, allow_classical, earlier)
+        job = Encryption(session, who, ring, allow_classical, reuse=earlier, hiding=hiding)
         session.journal.note_all(ring.notes)
         for node, index, layer in session.layers():
             if not node.is_attestation:
@@ -96,10 +118,12 @@ def encrypt(
                     job.plan(node, index, layer, (node.descriptor.digest, index) in chosen)
         job.check_nothing_stays_readable(chosen_by_user=choice.names_layers)
         earlier.check()
+        hiding.prepare(session)
         referrers.warn(session)
         meter = session.begin_writing()
         session.work(job.run, meter)
         earlier.warn()
+        hiding.finish(session)
         if job.kept and not job.has_work:
             session.journal.warn(
                 "nobody was added: the layers were encrypted before, and keep the recipients they "

@@ -13,12 +13,15 @@ from boltseal.keywrap.keyring import check_addition
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
 from boltseal.layer.rewrap import add_recipients
+from boltseal.layer.salt import salted_size
+from boltseal.layer.salted import encrypt_salted, telling_annotations
 from boltseal.spec.mediatypes import is_encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from boltseal.image.choice import Place
+    from boltseal.image.hiding import Hiding
     from boltseal.image.report import Meter
     from boltseal.image.reuse import Reuse
     from boltseal.image.tree import ManifestNode
@@ -39,16 +42,19 @@ class Encryption:
         recipients: Sequence[Recipient],
         keyring: Keyring,
         allow_classical: bool,
+        *,
         reuse: Reuse,
+        hiding: Hiding,
     ) -> None:
         self._session = session
         self._reuse = reuse
+        self._hiding = hiding
         self._recipients = recipients
         self._keyring = keyring
         self._allow_classical = allow_classical
         self._chosen: set[Place] = set()
         self._unlocked: dict[Place, UnlockedLayer] = {}
-        self._done: Once[DescriptorEdit] = Once()
+        self._done: Once[tuple[DescriptorEdit, Digest | None]] = Once()
         self.kept = 0  # layers that are encrypted already, and no key was given for
 
     @property
@@ -69,6 +75,7 @@ class Encryption:
                 self._unlocked[place] = unlock_layer(layer, self._keyring)
         elif chosen:
             encryptable(layer)
+            self._hiding.check_layer(node, layer)
             self._chosen.add(place)
             self._reuse.find(node, index, layer)
 
@@ -107,7 +114,7 @@ class Encryption:
             if taken is not None:
                 return LayerResult("taken over", taken)
             meter.begin(f"encrypt layer {index} of {node.label}")
-            return LayerResult("encrypted", self._encrypt(layer, meter))
+            return LayerResult("encrypted", *self._encrypt(node, index, layer, meter))
         there = session.copy_layer(node, index, layer, meter)
         if place in self._unlocked:
             change = add_recipients(
@@ -132,23 +139,33 @@ class Encryption:
             "only that key can tell"
         )
 
-    def _encrypt(self, layer: Descriptor, meter: Meter) -> DescriptorEdit:
-        """Encrypt a layer, once for all the places where it occurs."""
-        session = self._session
+    def _encrypt(
+        self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter
+    ) -> tuple[DescriptorEdit, Digest | None]:
+        """Encrypt a layer, once for all the places where it occurs; its new diff id, if any."""
+        session, padded = self._session, self._hiding.padded
+        diff_id = None
+        if self._hiding.salt and node.config is not None:
+            diff_id = node.config.diff_ids[index]
+        size = layer.size if diff_id is None else salted_size(layer.size, padded=padded)
 
-        def make(tick: Callable[[int], None]) -> DescriptorEdit:
+        def make(tick: Callable[[int], None]) -> tuple[DescriptorEdit, Digest | None]:
             with ExitStack() as stack:
                 reader = session.source.open(layer)
                 stack.callback(reader.close)
-                writer = session.destination.create(layer.size)
+                writer = session.destination.create(size)
                 stack.callback(writer.abort)
-                return encrypt_layer(layer, reader, writer, self._recipients, tick)
+                who = self._recipients
+                if diff_id is None:
+                    return encrypt_layer(layer, reader, writer, who, tick), None
+                return encrypt_salted(layer, reader, writer, who, diff_id, padded=padded, tick=tick)
 
-        same = (layer.digest, layer.size, layer.media_type, layer.data is None)
-        change, mine = self._done.get(same, lambda: attempt_layer(make, meter))
+        telling = telling_annotations(layer) if diff_id is not None else frozenset()
+        same = (layer.digest, layer.size, layer.media_type, layer.data is None, diff_id, telling)
+        made, mine = self._done.get(same, lambda: attempt_layer(make, meter))
         if not mine:
             meter.tick(layer.size)
-        return change
+        return made
 
 
 def _contents(node: ManifestNode, index: int, layer: Descriptor) -> tuple[Digest, ...]:

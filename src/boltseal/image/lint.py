@@ -46,6 +46,10 @@ class Finding:
     name: str
     kind: str
 
+    def to_json(self) -> dict[str, str]:
+        """Plain data for ``--json``."""
+        return asdict(self)
+
     def __str__(self) -> str:
         named = f" ({self.name})" if self.name else ""
         where = f"{self.platform}, {self.place}{named}"

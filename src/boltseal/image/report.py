@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from boltseal.image.lint import Finding
     from boltseal.spec.descriptor import Descriptor
 
 
@@ -49,6 +50,7 @@ class Outcome:
     layers: tuple[LayerOutcome, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()  # what changes the meaning of the result
+    findings: tuple[Finding, ...] = ()  # likely secrets that stay readable
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -66,6 +68,7 @@ class Journal:
     layers: list[LayerOutcome] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     def layer(self, platform: str, index: int, action: str, descriptor: Descriptor) -> None:
         """Record one layer, by the descriptor it has now."""
@@ -103,6 +106,7 @@ class Journal:
             tuple(self.layers),
             tuple(self.notes),
             tuple(self.warnings),
+            self.findings,
         )
 
 
