@@ -15,6 +15,10 @@ from support.pages import Example, blocks, examples, make_app, masked
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+ACTIONS = {
+    "recipients": ("list", "add", "remove", "set"),
+    "keyprovider": ("exec", "serve", "print-config"),
+}
 
 
 @pytest.fixture
@@ -48,6 +52,17 @@ def test_readme_examples(workplace: Path) -> None:
     assert (workplace / "again" / "index.json").exists()
 
 
+def test_the_example_of_changing_recipients_in_python(workplace: Path) -> None:
+    (python,) = blocks(ROOT / "docs" / "reference.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", python], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()
+    assert first.startswith("2 layers have new keys: whoever could open the image until now")
+    assert last == "jwe True 2"
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
@@ -59,7 +74,8 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     help_text = boltseal("--help").out
     for command in re.findall(r"^    ([a-z]+)", help_text, re.MULTILINE):
         assert f"### `boltseal {command}" in reference, command
-        for option in re.findall(
-            r"--[a-z-]+", boltseal(command, "--help").out.split("examples:")[0]
-        ):
-            assert option == "--help" or option in reference, f"{command} {option}"
+        for words in ([command], *([command, one] for one in ACTIONS.get(command, ()))):
+            shown = boltseal(*words, "--help").out
+            assert shown.startswith(f"usage: boltseal {' '.join(words)}"), words
+            for option in re.findall(r"--[a-z-]+", shown.split("examples:")[0]):
+                assert option == "--help" or option in reference, f"{command} {option}"

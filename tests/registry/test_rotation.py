@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,9 +12,9 @@ import boltseal as library
 from boltseal.spec.annotations import KEYS
 from support.cli import Run, boltseal
 from support.images import index_image, simple_image
-from support.peers import skopeo
+from support.peers import run, skopeo
 from support.proxy import proxied
-from support.registry import PASSWORD, USER
+from support.registry import PASSWORD, USER, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,3 +124,43 @@ def test_the_old_secret_opens_nothing_in_skopeo(
     assert run.code == 4
     assert "the HMAC over the ciphertext is wrong" in run.err
     assert not skopeo_opens(stolen.reference(), keys / "other.pem", tmp_path / "skopeo")
+
+
+def test_deleted_and_collected_the_old_layers_are_gone(tmp_path: Path, keys: Path) -> None:
+    """What the page on revocation says to do, with the registry's own garbage collection."""
+    source = index_image(tmp_path / "src")
+    with running(tmp_path / "registry") as registry:
+        image = registry.reference("team/app:v1")
+        ok("encrypt", source.reference(), image, "-r", f"jwe:{keys}/p256.pub.pem")
+        before, old = layers(image), library.inspect(image)
+        ok("recipients", "set", image, "--rotate", "-r", f"jwe:{keys}/p384.pub.pem",
+           "-k", keys / "p256.pem")  # fmt: skip
+        after = layers(image)
+        url = f"http://{registry.host}/v2/team/app"
+        assert all(is_there(f"{url}/blobs/{one}") for one in before)
+        pinned = f"{image.removesuffix(':v1')}@{old.digest}"
+        assert boltseal("check", pinned, "-k", keys / "p256.pem").code == 0  # until then it opens
+        for digest in (old.digest, *(one.digest for one in old.manifests)):
+            ask(f"{url}/manifests/{digest}", "DELETE").close()
+        registry.stop()
+        run("docker-registry", "garbage-collect", registry.folder / "config.json")
+        registry.start()
+        assert boltseal("check", pinned, "-k", keys / "p256.pem").code == 1
+        assert not [one for one in before if is_there(f"{url}/blobs/{one}")]
+        assert all(is_there(f"{url}/blobs/{one}") for one in after)
+        ok("verify", image, "-k", keys / "p384.pem")
+
+
+def ask(url: str, method: str) -> Any:
+    return urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10)
+
+
+def is_there(url: str) -> bool:
+    try:
+        ask(url, "HEAD").close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 404:
+            raise
+        return False
+    return True
