@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli import boltseal
-from support.images import GZIP, INDEX, TAR, ZSTD, Layout, add_manifest, compact, tar_bytes
-from support.proxy import proxied
+from support.images import (
+    GZIP,
+    INDEX,
+    TAR,
+    ZSTD,
+    Layout,
+    add_manifest,
+    compact,
+    sha256,
+    tar_bytes,
+)
+from support.proxy import Fault, proxied
 from support.registry import running
 
 if TYPE_CHECKING:
@@ -18,6 +28,9 @@ if TYPE_CHECKING:
 
 A, B, C = (tar_bytes({f"usr/lib/{name}": name.encode() * 4000}) for name in "abc")
 EMPTY = tar_bytes({})
+# what builders write for a step without files: its digests are the same everywhere
+NOTHING = bytes(1024)
+WELL_KNOWN = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
 APP, CONFIG = tar_bytes({"srv/app": b"app" * 900}), tar_bytes({"etc/secret": b"s" * 70})
 
 
@@ -146,3 +159,137 @@ def test_the_base_is_not_uploaded_again(tmp_path: Path, base: Layout, keys: Path
         encrypt(app, proxy.reference("team/base:app"), public, keys)
         sent = [one.path for one in proxy.seen if one.method == "PUT" and "digest=" in one.path]
         assert len(sent) == 3  # two configs, and the one layer that both platforms share
+
+
+def empty_everywhere(path: Path, platforms: Mapping[str, Sequence[bytes]]) -> Layout:
+    """An image in which the empty layer is the well-known blob."""
+    layout = Layout(path)
+    digest, size = layout.blob(WELL_KNOWN)
+    entries = []
+    for name, tars in platforms.items():
+        known = {
+            place: {"digest": digest, "size": size}
+            for place, tar in enumerate(tars)
+            if tar == NOTHING
+        }
+        entries.append(
+            add_manifest(layout, tars, [GZIP] * len(tars), architecture=name, layer_extra=known)
+        )
+    index = compact({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+    layout.tag(INDEX, *layout.blob(index))
+    return layout
+
+
+def test_empty_and_repeated_layers(tmp_path: Path, keys: Path) -> None:
+    assert sha256(WELL_KNOWN).startswith("sha256:a3ed95caeb02")
+    assert sha256(NOTHING).startswith("sha256:5f70bf18a086")
+    base = empty_everywhere(
+        tmp_path / "base", {"amd64": [A, NOTHING, B, NOTHING], "arm64": [C, NOTHING, C]}
+    )
+    app = empty_everywhere(
+        tmp_path / "app",
+        {
+            "amd64": [A, NOTHING, B, NOTHING, APP, NOTHING, CONFIG, APP, B],
+            "arm64": [C, NOTHING, C, APP, NOTHING, APP],
+        },
+    )
+    target = f"oci:{tmp_path}/sealed:v1"
+    encrypt(app, target, base.reference(), keys)
+    assert states(target) == {
+        "linux/amd64": [False, False, False, False, True, False, True, True, False],
+        "linux/arm64": [False, False, False, True, False, True],
+    }
+    shown = json.loads(boltseal("inspect", target, "--json").out)
+    hidden = {
+        layer["digest"]
+        for one in shown["manifests"]
+        for layer in one["layers"]
+        if layer["encrypted"]
+    }
+    assert len(hidden) == 2  # APP once, wherever it occurs, and CONFIG
+    assert boltseal("verify", target, "-k", keys / "p256.pem").code == 0
+
+
+def test_an_empty_layer_that_the_base_lacks_is_hidden_everywhere(
+    tmp_path: Path, keys: Path
+) -> None:
+    base = empty_everywhere(tmp_path / "base", {"amd64": [A], "arm64": [C]})
+    app = empty_everywhere(
+        tmp_path / "app", {"amd64": [A, NOTHING, APP], "arm64": [C, APP, NOTHING]}
+    )
+    target = f"oci:{tmp_path}/sealed:v1"
+    encrypt(app, target, base.reference(), keys)
+    assert states(target) == {
+        "linux/amd64": [False, True, True],
+        "linux/arm64": [False, True, True],
+    }
+
+
+def test_one_platform_is_squashed(tmp_path: Path, base: Layout, keys: Path) -> None:
+    """The base is in it, and is not the base's layers any more; the other platform shares."""
+    squashed = tar_bytes({"usr/lib/a": b"a" * 4000, "usr/lib/b": b"b" * 4000, "srv/app": b"app"})
+    app = image(
+        tmp_path / "app", {"amd64": ([squashed], [GZIP]), "arm64": ([C, APP], [ZSTD, GZIP])}
+    )
+    target = f"oci:{tmp_path}/sealed:v1"
+    encrypt(app, target, base.reference(), keys)
+    assert states(target) == {"linux/amd64": [True], "linux/arm64": [False, True]}
+
+
+@pytest.mark.parametrize("base_first", [True, False])
+def test_base_and_result_pushed_one_after_the_other(
+    tmp_path: Path, base: Layout, keys: Path, base_first: bool
+) -> None:
+    """Counted at the registry: every layer of the base is sent once, whichever comes first."""
+    app = image(
+        tmp_path / "app",
+        {"amd64": ([A, EMPTY, B, APP, APP], [GZIP] * 5), "arm64": ([C, CONFIG], [ZSTD, GZIP])},
+    )
+    sealed = f"oci:{tmp_path}/sealed:v1"
+    encrypt(app, sealed, base.reference(), keys)
+    shown = json.loads(boltseal("inspect", sealed, "--json").out)
+    layers = {
+        layer["digest"]: layer["size"] for one in shown["manifests"] for layer in one["layers"]
+    }
+    pushes = [(base.reference(), "base"), (sealed, "app")]
+    (tmp_path / "registry").mkdir()
+    with running(tmp_path / "registry") as registry, proxied(registry) as proxy:
+        for source, tag in pushes if base_first else reversed(pushes):
+            run = boltseal("copy", source, proxy.reference(f"team/app:{tag}"))
+            assert run.code == 0, run.err
+        sent = [
+            one.path.partition("digest=")[2].replace("%3A", ":")
+            for one in proxy.seen
+            if one.method == "PUT" and "digest=" in one.path
+        ]
+        assert len(sent) == len(set(sent)) == len(layers) + 4  # and four configs
+        assert set(layers) <= set(sent)
+        configs = 4 * 1000
+        assert sum(layers.values()) <= proxy.uploaded() < sum(layers.values()) + configs
+
+
+def test_credentials_for_one_registry_are_shown_to_no_base_in_another(
+    tmp_path: Path, base: Layout, keys: Path
+) -> None:
+    app = image(tmp_path / "app", {"amd64": ([A, APP], [GZIP, GZIP])})
+    asks = {"WWW-Authenticate": 'Basic realm="base"'}
+    (tmp_path / "registry").mkdir()
+    with running(tmp_path / "registry") as registry, proxied(registry) as near:
+        with proxied(registry) as far:
+            for source, name in ((app, "team/app:v1"), (base, "team/base:v1")):
+                assert boltseal("copy", source.reference(), near.reference(name)).code == 0
+            for command in (
+                ("encrypt", near.reference("team/app:v1"), f"oci:{tmp_path}/x:1",
+                 "-r", f"jwe:{keys}/p256.pub.pem"),
+                ("plan", near.reference("team/app:v1")),
+            ):  # fmt: skip
+                who = ("--creds", "me:secret", "--except-base")
+                for proxy in (near, far):
+                    proxy.seen.clear()
+                    proxy.faults[:] = [
+                        Fault("GET", "team/base/", times=99, status=401, headers=asks)
+                    ]
+                    run = boltseal(*command, *who, proxy.reference("team/base:v1"))
+                    assert run.code == 1, run.err
+                    assert any(one.authorized for one in proxy.seen) == (proxy is near)
+                    assert "secret" not in run.err
