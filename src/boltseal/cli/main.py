@@ -24,6 +24,8 @@ COMMANDS = {
     "verify": "check all of an image: digests, HMACs, content, recipients; writes nothing",
     "diff": "tell whether two images hold the same, and what differs",
     "lint": "find likely secrets in what stays readable of an encrypted image",
+    "unpack": "make a bundle that runc and crun run, decrypting as layers arrive",
+    "run": "run an encrypted image once, with nothing but runc or crun",
     "recipients": "list or change who can open an image, without touching a layer unless told to",
     "tags": "list the tags of a repository (also: ls)",
     "digest": "print the digest of an image",
@@ -66,6 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         signals.hide_dropped()
         hide_secrets(given)
+    behind = None
+    if given[:1] == ["run"]:
+        from boltseal.cli.run import split
+
+        given, behind = split(given)
     arguments = join_dash_values(given)
     # Only the command that is used is imported: start-up is what a node pays for every layer.
     arguments[:1] = [ALIASES.get(one, one) for one in arguments[:1]]
@@ -76,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser([one for one in arguments if one in COMMANDS][:1])
     try:
         args = parser.parse_args(arguments)
+        args.behind = behind
     except SystemExit:  # --help
         return 0
     except UsageError as error:

@@ -147,6 +147,7 @@ class Folders:
         folder.is_changed = True
         made = self.child(folder, name)
         os.fchmod(made.fd, 0o755)
+        made.mtime, made.is_changed = 0, True  # the same whenever it is unpacked
         return made
 
     def _steps_of(self, target: bytes) -> list[bytes]:

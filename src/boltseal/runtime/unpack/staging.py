@@ -58,6 +58,7 @@ class Staging:
         os.mkdir(ROOTFS, 0o755, dir_fd=self.fd)
         self.rootfs_fd = files.open_directory(ROOTFS, dir_fd=self.fd)
         os.fchmod(self.rootfs_fd, 0o755)
+        os.utime(self.rootfs_fd, ns=(0, 0))  # the same whenever it is unpacked
 
     def __exit__(self, *details: object) -> None:
         if self.rootfs_fd >= 0:
