@@ -92,9 +92,9 @@ def start(
         return _popen(["sh", "-c", 'exec "$@" 3<&-', "sh", *command], env, ())
     read, write = os.pipe()
     try:
-        # the shell moves our end to where containerd has it
-        process = _popen(["sh", "-c", f'exec "$@" 3<&{read} {read}<&-', "sh", *command]
-                         if read != 3 else command, env, (read,))  # fmt: skip
+        # the shell puts our end where containerd has it; its descriptors have one digit
+        process = _popen(["sh", "-c", f'exec "$@" 3</proc/self/fd/{read}', "sh", *command],
+                         env, (read,))  # fmt: skip
     finally:
         os.close(read)
     threading.Thread(target=_send, args=(write, sent), daemon=True).start()
@@ -124,12 +124,23 @@ def _send(fd: int, data: bytes) -> None:
 
 def layer_of(layout: Path, number: int = 0) -> tuple[dict[str, Any], bytes]:
     """Descriptor and blob of a layer of the only image of a layout."""
+    descriptor = _manifest(layout)["layers"][number]
+    return descriptor, _blob(layout, descriptor["digest"])
+
+
+def diff_id_of(layout: Path, number: int = 0) -> str:
+    """SHA-256 of what is in a layer, in hexadecimal digits."""
+    config = json.loads(_blob(layout, _manifest(layout)["config"]["digest"]))
+    found: str = config["rootfs"]["diff_ids"][number]
+    return found.removeprefix("sha256:")
+
+
+def _manifest(layout: Path) -> Any:
     index = json.loads((layout / "index.json").read_bytes())
     manifest = json.loads(_blob(layout, index["manifests"][0]["digest"]))
     if "manifests" in manifest:
         manifest = json.loads(_blob(layout, manifest["manifests"][0]["digest"]))
-    descriptor = manifest["layers"][number]
-    return descriptor, _blob(layout, descriptor["digest"])
+    return manifest
 
 
 def _blob(layout: Path, digest: str) -> bytes:

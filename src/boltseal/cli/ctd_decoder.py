@@ -230,7 +230,7 @@ def _options(environ: Mapping[str, str]) -> KeyOptions:
 def _with_advice(error: NoMatchingKeyError, keyring: Keyring) -> NoMatchingKeyError:
     """For a node, which has neither options of ours nor a reference of the image."""
     hint = "see whom the image is for: boltseal inspect IMAGE"
-    if not keyring.identities:
+    if not keyring.identities and not keyring.skipped:
         hint = (
             "name a folder of keys with --decryption-keys-path in containerd's configuration, or "
             "key providers with OCICRYPT_KEYPROVIDER_CONFIG"

@@ -97,9 +97,11 @@ class Keyring:
             raise failed[0]
         by = ", ".join(one[:120] for one in schemes[:20])
         if not self.identities:
+            given = "no key was given" if not self.skipped else "no key given can be used"
             raise NoMatchingKeyError(
-                f"no key was given, and the layer is encrypted ({by})",
+                f"{given}, and the layer is encrypted ({by})",
                 hint="name a private key with --key FILE",
+                attempts=tuple(tried.attempts),
             )
         raise NoMatchingKeyError(
             f"no key given opens it (wrapped by {by})",
