@@ -120,6 +120,7 @@ def test_skopeo_opens_it(tmp_path: Path, world: World, data: Path, kind: str) ->
         ("pgp:rsa@example.org", {"pgp", "pgp-file"}),
         ("{keys}/rsa4096.pub.pem", {"pkcs11"}),
         ("provider:acme", {"provider"}),
+        ("provider.acme", {"provider"}),  # as the list shows it
         ("{folder}/provider.pub.pem", {"provider"}),  # found inside of the provider's packet
     ],
 )

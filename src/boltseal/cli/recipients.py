@@ -169,6 +169,8 @@ def _change(args: argparse.Namespace, output: Output) -> int:
     from boltseal.cli.progress import Bar
     from boltseal.image import recipients
 
+    if args.destination is not None:
+        options.keep_stdout_free(args, output)
     common: dict[str, Any] = {
         "destination": args.destination,
         "dry_run": args.dry_run,

@@ -14,6 +14,7 @@ from boltseal.keywrap import packets
 from boltseal.layer import rewrap
 from boltseal.layer.encrypt import check_encrypted
 from boltseal.spec.mediatypes import is_encrypted
+from boltseal.transports.archive_file import is_standard_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,14 +37,17 @@ _KEPT = (
     "whoever could open the image until now may have kept the layers' keys, and with them opens "
     "the same layers for ever; only recipients set --rotate takes new keys"
 )
+_KNOWN = "whoever could open the image until now may have kept what was in it; "
 _OLD_IMAGE = (
-    "whoever could open the image until now may have kept what was in it; the old layers, which "
-    "the old keys open, are still in {place} under their digests: {advice}"
+    "the old layers, which the old keys open, are still in {place} under their digests: {advice}"
 )
 _ADVICE = {
     "docker": "delete {digest} and what is below it, and let the registry collect its garbage",
     "oci": "copy the new image to another layout and delete this one",
 }
+_REPLACED = (
+    "the old keys open every copy that there is of the old image, and nothing of the new one"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,14 @@ def change(source: str | Reference, planner: Planner, options: Options) -> Chang
             digest = _write(session, _step(session, planner, edits))
             changes = _written(session, changes)
         if planner.takes_away:
-            _warn_of_the_old(session, planner, changes, reference, is_dry=options.dry_run)
+            _warn_of_the_old(
+                session,
+                planner,
+                changes,
+                reference,
+                is_replaced=to == reference,
+                is_dry=options.dry_run,
+            )
         sizes = planner.rotation.sizes if planner.rotation is not None else []
         return ChangeReport(
             session.target_name,
@@ -138,6 +149,11 @@ def _check_place(reference: Reference) -> None:
         raise UsageError(
             "an image that is pinned by its digest cannot be changed where it is",
             hint="name it by its tag, or name a destination",
+        )
+    if reference.transport.endswith("-archive") and is_standard_input(reference.location):
+        raise UsageError(
+            "what comes from standard input cannot be changed where it is",
+            hint="name a destination, which may be - again",
         )
     if reference.transport == "oci" and reference.tag is None:
         raise UsageError(
@@ -217,13 +233,21 @@ def _written(session: Session, changes: Changes) -> Changes:
 
 
 def _warn_of_the_old(
-    session: Session, planner: Planner, changes: Changes, reference: Reference, *, is_dry: bool
+    session: Session,
+    planner: Planner,
+    changes: Changes,
+    reference: Reference,
+    *,
+    is_replaced: bool,
+    is_dry: bool,
 ) -> None:
     """What changing recipients does not achieve has to be said, not only documented."""
     if planner.rotation is None:
         if any(one.removed for one in changes.values()):
             session.journal.note(_KEPT)
     elif not is_dry:
+        is_gone = is_replaced and reference.transport not in _ADVICE
         advice = _ADVICE.get(reference.transport, "delete that image")
         text = advice.format(digest=session.node.descriptor.digest)
-        session.journal.note(_OLD_IMAGE.format(place=session.source_name, advice=text))
+        there = _OLD_IMAGE.format(place=session.source_name, advice=text)
+        session.journal.note(_KNOWN + (_REPLACED if is_gone else there))

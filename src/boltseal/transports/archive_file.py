@@ -83,6 +83,11 @@ def open_source(path: str) -> int:
         ) from None
 
 
+def is_standard_input(path: str) -> bool:
+    """Whether an archive of this name comes from standard input."""
+    return path in _INPUTS
+
+
 def is_standard_output(path: str) -> bool:
     """Whether an archive of this name goes to standard output."""
     return path in _OUTPUTS
