@@ -39,6 +39,7 @@ class Fault:
     endless: bool = False  # an answer without end
     stall: float = 0  # seconds in the middle of the answer's body
     stall_request: float = 0  # seconds in the middle of the request's body
+    ahead: Callable[[], None] | None = None  # run before the registry is asked
     before: Callable[[], None] | None = None  # run in the middle of the request's body
     met: int = 0
 
@@ -126,6 +127,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _forward(self, fault: Fault, seen: Seen) -> None:
         length = int(self.headers.get("Content-Length", 0))
+        if fault.ahead is not None:
+            fault.ahead()
         if fault.status is not None and fault.early:
             self._answer(fault.status, {**fault.headers, "Content-Length": "0"})
             self.wfile.flush()
