@@ -240,6 +240,7 @@ def running(
     htpasswd: bool = False,
     tokens: TokenServer | None = None,
     client_certificates: bool = False,
+    catalog_page: int | None = None,
 ) -> Iterator[Registry]:
     """A registry with a storage of its own, stopped at the end."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -271,6 +272,8 @@ def running(
                 "rootcertbundle": str(tokens.authority.folder / "ca.crt"),
             }
         }
+    if catalog_page is not None:
+        config["catalog"] = {"maxentries": catalog_page}
     registry = Registry(folder, config, port, "https" if authority is not None else "http")
     registry.start()
     try:

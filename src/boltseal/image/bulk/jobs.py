@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from boltseal._io import strictjson
 from boltseal.errors import LimitExceededError, MalformedError, UsageError, located
-from boltseal.image.arguments import as_platforms, as_reference
+from boltseal.image.arguments import as_platforms, as_reference, several
 from boltseal.image.select import parse_selection
 from boltseal.spec.limits import MAX_BULK_IMAGES, MAX_BULK_LIST_BYTES, MAX_REFERENCE_LENGTH
 from boltseal.spec.reference import split_repository
@@ -93,12 +93,16 @@ def _json(text: str, template: Template | None) -> Job:
         raise UsageError("it has no source", hint=_HOW)
     job = _job(document.pop("source"), document.pop("destination", None), template)
     recipients = tuple(document.pop("recipients", ()))
-    # what makes no sense is said before anything runs
-    as_platforms(document.get("platforms", ()))
-    parse_selection(document.get("layers", ()))
-    if "except_base" in document:
-        _reference(document["except_base"])
+    check_values(document)
     return Job(job.source, job.destination, recipients, document)
+
+
+def check_values(options: Mapping[str, Any]) -> None:
+    """What makes no sense for any image is said before anything runs. Raises UsageError."""
+    as_platforms(options.get("platforms", ()))
+    parse_selection(several(options.get("layers", ())))
+    if isinstance(base := options.get("except_base"), str):
+        _reference(base)
 
 
 def _job(source: str, destination: str | None, template: Template | None) -> Job:

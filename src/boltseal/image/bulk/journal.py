@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "boltseal-bulk-journal"
 _VERSION = 1
-_BEGINNING = f'{{"{_FORMAT}":{_VERSION},'.encode()
+_BEGINNING = f'{{"{_FORMAT}":'.encode()
 _MEMBERS = {"source", "source_digest", "destination", "digest", "state", "job", "error"}
 _ANEW = "name another journal, or remove this one to begin anew"
 
@@ -109,7 +109,7 @@ class Journal:
             os.lseek(self._fd, 0, os.SEEK_SET)
             raw = files.read_bounded(self._fd, "it", max_bytes=MAX_JOURNAL_BYTES)
         whole = raw[: raw.rfind(b"\n") + 1]
-        if not whole and not _BEGINNING.startswith(raw[: len(_BEGINNING)]):
+        if not (raw.startswith(_BEGINNING) or (not whole and _BEGINNING.startswith(raw))):
             raise UsageError("it is there, and is no journal", hint="name another file")
         if whole:
             self._read(whole.split(b"\n")[:-1])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from boltseal.errors import LimitExceededError, NotFoundError, UsageError, located
+from boltseal.errors import LimitExceededError, MalformedError, NotFoundError, UsageError, located
 from boltseal.image import lookup
 from boltseal.spec.limits import MAX_BULK_IMAGES
 from boltseal.spec.reference import Reference, split_repository
@@ -98,7 +98,7 @@ def _all(pattern: Pattern, registry: RegistryOptions | None) -> Iterator[Referen
     if pattern.transport != "docker":
         place = f"{pattern.transport}:{pattern.place}"
         for tag in _fitting(lookup.tags(place), pattern.tag):
-            yield parse_reference(f"{place}:{tag}")
+            yield _named(place, tag)
         return
     from boltseal.transports.registry.catalog import Catalog
     from boltseal.transports.registry.options import RegistryOptions
@@ -109,7 +109,18 @@ def _all(pattern: Pattern, registry: RegistryOptions | None) -> Iterator[Referen
             names = [one for one in catalog.repositories() if fits(one, pattern.repository)]
         for name in names:
             for tag in _fitting(catalog.tags(name), pattern.tag):
-                yield parse_reference(f"docker://{pattern.place}/{name}:{tag}")
+                yield _named(f"docker://{pattern.place}/{name}", tag)
+
+
+def _named(place: str, tag: str) -> Reference:
+    """An image by a tag that somebody else chose. Raises MalformedError for what is no tag."""
+    try:
+        found = parse_reference(f"{place}:{tag}")
+    except UsageError:
+        found = None
+    if found is None or found.tag != tag or found.digest is not None:
+        raise MalformedError(f"{place} lists {tag[:80]!r}, which is no tag")
+    return found
 
 
 def _fitting(tags: Iterable[str], glob: str) -> list[str]:

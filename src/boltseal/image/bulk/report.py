@@ -31,7 +31,8 @@ class Failure:
         elif isinstance(error, MemoryError):
             message, hint = "not enough memory", None
         else:
-            message, hint = f"unexpected {type(error).__name__}; this is a bug in Boltseal", None
+            message = f"unexpected {type(error).__name__}; this is a bug in Boltseal"
+            hint = "encrypt it alone with BOLTSEAL_DEBUG=1 and report what that prints"
         code = error.exit_code if isinstance(error, BoltsealError) else 1
         return cls(type(error).__name__, message[:_MAX_TEXT], hint and hint[:_MAX_TEXT], code)
 

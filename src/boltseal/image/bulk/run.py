@@ -10,7 +10,7 @@ from boltseal.errors import UsageError, located
 from boltseal.image.arguments import DEFAULT_JOBS, as_keyring, as_recipients
 from boltseal.image.bulk import fingerprint
 from boltseal.image.bulk.executor import Executor, Threads
-from boltseal.image.bulk.jobs import as_jobs
+from boltseal.image.bulk.jobs import as_jobs, check_values
 from boltseal.image.bulk.journal import Entry, Journal
 from boltseal.image.bulk.report import DONE, SKIPPED, STOPPED, BulkReport, ImageResult, Result
 from boltseal.image.bulk.task import Before, Task
@@ -84,6 +84,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in known:
             raise UsageError(f"{name!r} is not an option of encrypt()")
+    check_values(options)
 
 
 class _Run:

@@ -40,9 +40,16 @@ class Template:
             values["tag"] = source.tag
 
         def value(match: re.Match[str]) -> str:
-            if match.group(1) not in values:
+            text = values.get(match.group(1))
+            if text is None:
                 raise UsageError("it has no tag to fill in for {tag}")
-            return values[match.group(1)]
+            # names come from a registry or an index: none may lead to another place
+            if set(":@") & set(text) or {"", ".", ".."} & set(text.split("/")):
+                raise UsageError(
+                    f"{text[:80]!r} cannot be filled into a template",
+                    hint="write a list with its destination instead",
+                )
+            return text
 
         with located(str(source)):
             return parse_reference(_FIELD.sub(value, self.text))

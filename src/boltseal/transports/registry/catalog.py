@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from boltseal.transports.registry.options import RegistryOptions
 
 _SCOPE = "registry:catalog:*"
-_PAGE = 1000  # names asked for at a time
 
 
 class Catalog:
@@ -64,7 +63,7 @@ class Catalog:
         count = 0
         try:
             for document in manifests.pages(
-                registry, registry.top(f"_catalog?n={_PAGE}"), "the list of repositories"
+                registry, registry.top("_catalog"), "the list of repositories"
             ):
                 names = document.get("repositories") or []
                 if not isinstance(names, list):
