@@ -14,14 +14,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from boltseal.cli.output import printable
-from boltseal.errors import BoltsealError, NoMatchingKeyError, StorageError, UsageError, located
+from boltseal.errors import BoltsealError, NoMatchingKeyError, UsageError, located
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from boltseal.keywrap.keyring import Keyring
     from boltseal.keywrap.options import KeyOptions
-    from boltseal.runtime.decoder.release import Streams
     from boltseal.spec.descriptor import Descriptor
 
 NAME = "boltseal-ctd-decoder"
@@ -45,16 +44,10 @@ OCICRYPT_KEYPROVIDER_CONFIG names key providers, which are asked for the layers 
 
 exit codes: 0 done, 1 failed, 2 wrong configuration, 3 no key opens the layer, 4 integrity failure
 """
-PAYLOAD_FD = 3
-PAYLOAD_SECONDS = 30  # that containerd may take to send the payload, which it does at once
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
 _KIND = "STREAM_PROCESSOR_MEDIATYPE"  # containerd says in it what the layer's type is
 _OUTLAST_SECONDS = 0.5
-_PIPE_BYTES = 1 << 20
-_SETPIPE_SZ = 1031  # fcntl.h: F_SETPIPE_SZ
 _MAX_REASONS = 3  # of keys that were tried, in one line
 _MAX_LINE = 2_000  # characters of a message
-_PROCESSORS = "io.containerd.ocicrypt.decoder.v1.tar and io.containerd.ocicrypt.decoder.v1.tar.gzip"
 
 
 def main() -> int:
@@ -90,10 +83,11 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     folder, named, release = _arguments(arguments)
     if release in ("help", "version"):
         return _show(release)
-    _check_streams()
+    from boltseal.runtime.decoder import descriptors
     from boltseal.runtime.decoder import payload as payloads
 
-    payload = payloads.parse(_read_payload(environ, payloads.MAX_PAYLOAD_BYTES))
+    descriptors.check_streams()
+    payload = payloads.parse(descriptors.read_payload(environ.get(_KIND, "")))
     layer = payload.layer
     with located(layer.digest.short):
         _check_type(layer)
@@ -110,9 +104,9 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         except NoMatchingKeyError as error:
             raise _with_advice(error, keyring) from None
         if release == "early":
-            early(layer, unlocked, _streams())
+            early(layer, unlocked, descriptors.streams())
         else:
-            verified(layer, unlocked, _streams(), environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+            verified(layer, unlocked, descriptors.streams(), environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
     return 0
 
 
@@ -159,55 +153,6 @@ def _show(what: str) -> int:
     return 0
 
 
-def _check_streams() -> None:
-    """What is closed now would be the next file that is opened."""
-    for fd, name in ((_STDIN, "standard input"), (_STDOUT, "standard output")):
-        try:
-            os.fstat(fd)
-        except OSError:
-            raise UsageError(f"{name} is closed", hint=f"see {NAME} --help") from None
-
-
-def _read_payload(environ: Mapping[str, str], most: int) -> bytes:
-    """What containerd put on descriptor 3. Raises UsageError when that is nothing."""
-    import select
-
-    parts: list[bytes] = []
-    left = most + 1
-    try:
-        waiting = select.poll()
-        waiting.register(PAYLOAD_FD, select.POLLIN)
-        while left > 0:
-            if not waiting.poll(PAYLOAD_SECONDS * 1000):
-                raise UsageError(
-                    f"no payload came on descriptor 3 within {PAYLOAD_SECONDS} seconds",
-                    hint="this program is started by containerd",
-                )
-            part = os.read(PAYLOAD_FD, min(left, 1 << 16))
-            if not part:
-                break
-            parts.append(part)
-            left -= len(part)
-        os.close(PAYLOAD_FD)
-    except OSError:
-        raise _no_payload("descriptor 3 is not open", environ) from None
-    if not parts:
-        raise _no_payload("descriptor 3 is empty", environ)
-    return b"".join(parts)
-
-
-def _no_payload(how: str, environ: Mapping[str, str]) -> UsageError:
-    """The trap that everybody's example for zstd leads into."""
-    kind = environ.get(_KIND, "")[:120]
-    accepts = f"{kind} under accepts" if kind else "the layer's media type under accepts"
-    return UsageError(
-        f"containerd sent no payload ({how}), so the layer's wrapped keys are not known",
-        hint=f"it sends one only to the stream processors that are called {_PROCESSORS}: list "
-        f"{accepts} of one of these and remove any other entry for it; or the client sends none, "
-        "as plain ctr does: pull through the CRI with key_model = node, or by imgcrypt's ctr-enc",
-    )
-
-
 def _check_type(layer: Descriptor) -> None:
     from boltseal.spec.mediatypes import layer_type
 
@@ -236,43 +181,6 @@ def _with_advice(error: NoMatchingKeyError, keyring: Keyring) -> NoMatchingKeyEr
             "key providers with OCICRYPT_KEYPROVIDER_CONFIG"
         )
     return NoMatchingKeyError(error.message, hint=hint, attempts=error.attempts)
-
-
-class _Source:
-    """Standard input, as a blob."""
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        try:
-            return os.readv(_STDIN, [buffer])
-        except OSError as error:
-            raise _stream_failed("reading the encrypted layer", error) from None
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-def _write(data: memoryview) -> None:
-    try:
-        while data:
-            data = data[os.write(_STDOUT, data) :]
-    except OSError as error:
-        raise _stream_failed("writing the plain layer", error) from None
-
-
-def _stream_failed(doing: str, error: OSError) -> StorageError:
-    return StorageError(f"{os.strerror(error.errno or 0).lower()} while {doing}")
-
-
-def _streams() -> Streams:
-    """Standard input and output; pipes are made as large as they may be."""
-    import fcntl
-
-    from boltseal.runtime.decoder.release import Streams
-
-    for fd in (_STDIN, _STDOUT):
-        with suppress(OSError):
-            fcntl.fcntl(fd, _SETPIPE_SZ, _PIPE_BYTES)
-    return Streams(_Source(), _write)
 
 
 def _on_one_line(error: BoltsealError) -> str:
@@ -309,7 +217,7 @@ def _outlast() -> None:
         if os.fork():
             return
         try:
-            for fd in (_STDIN, _STDERR, PAYLOAD_FD):
+            for fd in (0, 2, 3):  # all but standard output
                 with suppress(OSError):
                     os.close(fd)
             time.sleep(_OUTLAST_SECONDS)
