@@ -31,12 +31,12 @@ _ABOUT = re.compile(
     r"|LIFETIME|AGE|TIMEOUT|LENGTH|LIMIT|SIZE|COUNT|MAX|MIN|VERSION|ENABLED?|DISABLED?|REQUIRED"
     r"|ALGORITHM|ALG|FORMAT|HEADER|PREFIX|SUFFIX|POLICY|ISSUER|AUDIENCE|USER|USERNAME|STORE|MANAGER"
     r"|PROVIDER|BACKEND|ENGINE|PARALLELISM|FINGERPRINT|SCOPES?|REF|REFERENCE|ARN|MOUNT|LOCATION"
-    r"|COMMAND|CMD|HELPER|VALIDATION|CHECKER|METHOD|MODE"
+    r"|COMMAND|CMD|HELPER|SERVICE|VALIDATION|CHECKER|METHOD|MODE"
 )
 _PUBLIC = re.compile(r"GPG|PGP|PUBLIC|PUB|PUBKEY|KEYSERVER|HOSTKEY|SIGNED|RELEASE|FINGERPRINT")
 
 _PLAIN = re.compile(
-    r"(?i:x{3,}|\*+|\.+|-+|_+|true|false|yes|no|on|off|none|null|nil|undefined|unset|empty|default"
+    r"(?i:x{3,}|\*+|\.+|-+|_+|true|false|yes|no|on|off|enabled|disabled|none|null|nil|undefined|unset|empty|default"
     r"|dummy|fake|sample|test|testing|placeholder|redacted|masked|hidden|todo|tbd|secret|token"
     r"|pass|passwd|password|passphrase|changeme|change[_-]?me|change[_-]?it|replace[_-]?me"
     r"|your.{0,60}|my[_-]?(?:password|secret|token|key)|insert.{0,60}|example.{0,60}|\[.{0,60}\])"

@@ -21,7 +21,7 @@ _MAX_SHOWN = 80  # characters of a name or a place
 
 # NAME=value, NAME="value" and --name value, as in shells, Dockerfiles and connection strings.
 _ASSIGNED = re.compile(
-    r"(?<![\w.-])([A-Za-z_][\w.-]{0,120})="
+    r"(?<![\w.-])-{0,2}([A-Za-z_][\w.-]{0,120})="
     r"(?:\\?\"([^\"\\]{0,4000})|'([^']{0,4000})|([^\s;&|\"'<>()\\,]{1,4000}))"
 )
 _OPTION = re.compile(r"(?<![\w-])--([A-Za-z][\w-]{0,60})\s{1,4}[\"']?([^\s\"'-][^\s\"']{0,400})")
