@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
 
 _ANY_DEPTH = "**"
 _WHITEOUT = ".wh."  # OCI Image Specification, layer.md, "Whiteouts"
@@ -25,6 +25,7 @@ _OPAQUE = ".wh..wh."  # says nothing of one path
 _SPECIAL = re.compile(r"[*?\[\\]")
 
 _Part = str | re.Pattern[str] | None  # a plain name, names by a pattern, or any number of folders
+States = tuple[int, ...]  # how many parts of a glob are behind us, in each way to read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Glob:
     text: str
     _parts: tuple[_Part, ...]
     _folder: bool
+    _closures: tuple[States, ...]  # of each state, with those behind each ** that follows
 
     @classmethod
     def parse(cls, text: str) -> Glob:
@@ -82,40 +84,78 @@ class Glob:
             parts.append(re.compile(""))  # everything inside, but not the folder itself
         if "/" not in text.removesuffix("/"):
             parts.insert(0, None)
-        return cls(text, tuple(parts), text.endswith("/"))
+        return cls(text, tuple(parts), text.endswith("/"), _closures(parts))
 
-    def matches(self, path: Path) -> bool:
-        """Whether the path, or a folder that it is in, matches."""
-        end = len(self._parts)
-        states = self._reach({0})
-        for left, name in zip(range(len(path.names) - 1, -1, -1), path.names, strict=True):
-            states = self._reach(self._step(states, name))
-            if not states:
-                return False
-            if end in states and (left or path.is_folder or not self._folder):
-                return True
-        return False
+    def begin(self) -> States:
+        """The states at the root."""
+        return self._closures[0]
 
-    def _step(self, states: Iterable[int], name: str) -> Iterator[int]:
-        for state in states:
-            if state == len(self._parts):
-                continue
-            part = self._parts[state]
-            if part is None:
-                yield state
-            elif name == part if isinstance(part, str) else part.match(name):
-                yield state + 1
-
-    def _reach(self, states: Iterable[int]) -> set[int]:
-        """With the states behind each ``**``, which may stand for no folder at all."""
+    def step(self, states: States, name: str) -> States:
+        """The states inside the folder, or at the file, of this name."""
         found: set[int] = set()
         for state in states:
-            at = state
-            found.add(at)
-            while at < len(self._parts) and self._parts[at] is None:
-                at += 1
-                found.add(at)
-        return found
+            part = self._parts[state]
+            if part is None:
+                found.update(self._closures[state])
+            elif name == part if isinstance(part, str) else part.match(name):
+                found.update(self._closures[state + 1])
+        return tuple(found)
+
+    def is_met(self, states: States, *, is_folder: bool) -> bool:
+        """Whether what was stepped to matches; there is no step behind what does."""
+        return (is_folder or not self._folder) and len(self._parts) in states
+
+
+class Search:
+    """Looks for paths that match; paths that lie in one folder one after another cost less."""
+
+    def __init__(self, globs: Sequence[Glob]) -> None:
+        self._wanted = dict(enumerate(globs))
+        self._folder: tuple[str, ...] = ()
+        # what each glob makes of the root, and of each folder down to the current one
+        self._trails = {place: [glob.begin()] for place, glob in self._wanted.items()}
+        self.found: set[int] = set()  # places of globs that something matches
+
+    def add(self, path: Path) -> None:
+        """Compare one path, and the folders that it is in."""
+        if not self._wanted:
+            return
+        *folders, name = path.names
+        folder = tuple(folders)
+        if folder != self._folder:
+            self._enter(folder)
+        for place, glob in tuple(self._wanted.items()):
+            states = self._trails[place][-1]
+            if states and glob.is_met(glob.step(states, name), is_folder=path.is_folder):
+                self._meet(place)
+
+    def _enter(self, folder: tuple[str, ...]) -> None:
+        same = 0
+        for old, new in zip(self._folder, folder, strict=False):
+            if old != new:
+                break
+            same += 1
+        self._folder = folder
+        for place, glob in tuple(self._wanted.items()):
+            trail = self._trails[place]
+            del trail[same + 1 :]
+            for name in folder[same:]:
+                trail.append(glob.step(trail[-1], name))
+                if glob.is_met(trail[-1], is_folder=True):
+                    self._meet(place)
+                    break
+
+    def _meet(self, place: int) -> None:
+        self.found.add(place)
+        del self._wanted[place]
+
+
+def _closures(parts: Sequence[_Part]) -> tuple[States, ...]:
+    """A ``**`` may stand for no folder at all, so that what is behind it is reached with it."""
+    found: list[States] = [(len(parts),)]
+    for state in range(len(parts) - 1, -1, -1):
+        found.insert(0, (state, *found[0]) if parts[state] is None else (state,))
+    return tuple(found)
 
 
 def _compile(name: str, glob: str) -> _Part:

@@ -9,7 +9,7 @@ from boltseal._io.tarstream import TarStream
 from boltseal.blockcipher.aes_ctr_hmac import Decryptor
 from boltseal.errors import DigestMismatchError, IntegrityError, LimitExceededError
 from boltseal.layer.decompress import Decompressor
-from boltseal.layer.globs import Path
+from boltseal.layer.globs import Path, Search
 from boltseal.layer.stream import CheckedReader
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_BLOB_BYTES
@@ -44,21 +44,20 @@ def find_paths(
     Raises IntegrityError for the first of them that is not so. Nothing is kept of the content.
     """
     content = _Content(CheckedReader(layer, reader, tick), unlocked, diff_id)
-    found: set[int] = set()
+    search = Search(globs)
     problem: IntegrityError | None = None
     try:
-        _search(TarStream(content.chunks()), globs, found)
+        _search(TarStream(content.chunks()), search)
     except IntegrityError as error:
         problem = error
     content.finish()  # 1, 2: what is wrong with the blob says more than what is wrong inside
     if problem is not None:
         raise problem  # 3
     content.compare()  # 4
-    return frozenset(found)
+    return frozenset(search.found)
 
 
-def _search(archive: TarStream, globs: Sequence[Glob], found: set[int]) -> None:
-    wanted = dict(enumerate(globs))
+def _search(archive: TarStream, search: Search) -> None:
     count = 0
     for entry in archive:
         count += len(entry.name)
@@ -66,12 +65,9 @@ def _search(archive: TarStream, globs: Sequence[Glob], found: set[int]) -> None:
             raise LimitExceededError(
                 f"the layer has names of more than the limit of {MAX_NAMES_BYTES} characters"
             )
-        path = Path.of_entry(entry.name, entry.kind == "directory") if wanted else None
+        path = Path.of_entry(entry.name, entry.kind == "directory")
         if path is not None:
-            met = [place for place, glob in wanted.items() if glob.matches(path)]
-            for place in met:
-                del wanted[place]
-            found.update(met)
+            search.add(path)
     archive.drain()
 
 

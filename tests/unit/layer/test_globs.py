@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boltseal.errors import UsageError
-from boltseal.layer.globs import Glob, Path
+from boltseal.layer.globs import Glob, Path, Search
 
 if TYPE_CHECKING:
     from pathlib import Path as Folder
@@ -31,7 +31,11 @@ GLOBS = [
 
 def ours(glob: str, path: str, *, is_folder: bool = False) -> bool:
     found = Path.of_entry(path, is_folder)
-    return found is not None and Glob.parse(glob).matches(found)
+    if found is None:
+        return False
+    search = Search([Glob.parse(glob)])
+    search.add(found)
+    return search.found == {0}
 
 
 def test_git_says_the_same(repository: Folder) -> None:
@@ -132,3 +136,22 @@ def test_no_path_makes_matching_dear() -> None:
     """What backtracks takes longer than the world exists."""
     assert not ours("*a*a*a*a*a*a*a*a*a*a*b", "a" * 4000)
     assert not ours("**/a/**/a/**/a/**/a/**/a/**/b", "/".join("a" * 2000))
+
+
+@given(
+    globs=st.lists(st.sampled_from(GLOBS), max_size=4),
+    paths=st.lists(st.tuples(st.sampled_from(PATHS), st.booleans()), max_size=12),
+)
+def test_the_order_of_paths_does_not_matter(
+    globs: list[str], paths: list[tuple[str, bool]]
+) -> None:
+    search = Search([Glob.parse(glob) for glob in globs])
+    for path, is_folder in paths:
+        found = Path.of_entry(path, is_folder)
+        assert found is not None
+        search.add(found)
+    assert search.found == {
+        place
+        for place, glob in enumerate(globs)
+        if any(ours(glob, path, is_folder=is_folder) for path, is_folder in paths)
+    }
