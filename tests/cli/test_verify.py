@@ -124,11 +124,18 @@ def test_a_packet_that_is_garbage_is_a_problem(tmp_path: Path, keys: Path) -> No
 
 def test_content_that_nothing_can_be_compared_with(tmp_path: Path, keys: Path) -> None:
     sealed = Sealed(tmp_path, keys)
-    sealed.rewrite(lambda manifest: manifest["config"].update(mediaType="application/x-other"))
+    digest, size = sealed.layout.blob(b'{"model":1}')
+    other = {"mediaType": "application/x-other", "digest": digest, "size": size}
+    sealed.rewrite(lambda manifest: manifest.update(config=other))
     run = sealed.verify()
     assert run.code == 0
     assert "note: manifest sha256:" in run.err
     assert "application/x-other has no diff ids to compare its content with" in run.err
+    path = sealed.layout.blob_path(digest)
+    path.write_bytes(flip(path.read_bytes()))
+    run = sealed.verify()
+    assert run.code == 4
+    assert "config: the digest of the config is sha256:" in run.err
 
 
 def test_a_missing_layer(tmp_path: Path, keys: Path) -> None:

@@ -23,7 +23,7 @@ from boltseal.keywrap import packets
 from boltseal.keywrap.keyring import check_addition
 from boltseal.layer.encrypt import check_encrypted, encryptable
 from boltseal.layer.same import is_made_of, take_over
-from boltseal.layer.verify import verify_layer
+from boltseal.layer.verify import Verdict, verify_layer
 from boltseal.spec import mediatypes
 from boltseal.transports.parse import open_source
 
@@ -216,16 +216,15 @@ class Reuse:
     def _open(self, one: Earlier, diff_id: Digest, meter: Meter) -> None:
         """Read it all: digest, HMAC, and what it decompresses to."""
 
-        def verdict(tick: Callable[[int], None]) -> tuple[str, ...]:
+        def verdict(tick: Callable[[int], None]) -> Verdict:
             reader = one.image.source.open(one.layer)
             try:
-                return verify_layer(
-                    one.layer, one.unlocked, reader, diff_id=diff_id, tick=tick
-                ).problems
+                return verify_layer(one.layer, one.unlocked, reader, diff_id=diff_id, tick=tick)
             finally:
                 reader.close()
 
-        problems = attempt_layer(verdict, meter.aside())
+        found = attempt_layer(verdict, meter.aside())
+        problems = [*found.problems, *filter(None, [found.mistyped])]
         if problems:
             raise IntegrityError(
                 f"layer {one.layer.digest.short} of {one.image.name} is not what it says, so it "

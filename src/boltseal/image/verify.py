@@ -21,6 +21,10 @@ from boltseal.keywrap import packets
 from boltseal.layer.encrypt import check_clear, check_encrypted, encryptable
 from boltseal.layer.verify import Verdict, verify_layer
 from boltseal.spec import mediatypes
+from boltseal.spec.config import parse_config
+from boltseal.spec.limits import MAX_CONFIG_BYTES
+from boltseal.spec.platform import Platform
+from boltseal.transports.base import read_verified
 from boltseal.transports.parse import open_source
 
 if TYPE_CHECKING:
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
     from boltseal.layer.decrypt import UnlockedLayer
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
-    from boltseal.spec.platform import Platform
     from boltseal.spec.reference import Reference
     from boltseal.transports.base import ImageSource
     from boltseal.transports.registry.options import RegistryOptions
@@ -92,9 +95,9 @@ def verify(
     """Read all of an image and check everything that can be checked.
 
     1. Manifests, indexes and configs have the digests and sizes that name them, and are strictly
-       what they have to be.
-    2. Media types are those of the format; what calls itself encrypted has options and wrapped
-       keys that readers take, and public options that carry nothing they should not.
+       what they have to be; index and config name the same platform.
+    2. Media types are those of the format, and true; what calls itself encrypted has options and
+       wrapped keys that readers take, and public options that carry nothing they should not.
     3. One of the keys opens every encrypted layer.
     4. Every layer has its size and digest, every encrypted one its HMAC, and what is in it is what
        the config's diff ids say.
@@ -117,6 +120,8 @@ def verify(
             look.plan(one)  # 2, 3
         look.keys.raise_first()
         look.read(found, progress)  # 4
+        for one in found:
+            look.check_config(one)  # 1
         look.compare_recipients(found)  # 5
         for where, message in twins.find(opened, found, look.plain):  # 6
             look.problem(where, message)
@@ -209,7 +214,7 @@ class _Look:
             kind = node.manifest.config.media_type
             message = f"a config of type {kind} has no diff ids to compare its content with"
             self.problem(where, message, warning=True)
-        same = (layer.digest, layer.size, layer.data, unlocked, diff_id)
+        same = (layer.digest, layer.size, layer.media_type, layer.data, unlocked, diff_id)
         if same not in self._verdicts:
             try:
                 self._verdicts[same] = attempt_layer(
@@ -232,10 +237,12 @@ class _Look:
         verdict = self._verdicts[same]
         for message in verdict.problems:
             self.problem(where, message)
+        if verdict.mistyped is not None:
+            self.problem(where, verdict.mistyped)
         if verdict.plain is not None:
             self.plain[node.descriptor.digest, index] = verdict.plain
         state = "verified" if unlocked is not None else "clear"
-        self._tell(node, index, layer, "bad" if verdict.problems else state)
+        self._tell(node, index, layer, "bad" if verdict.problems or verdict.mistyped else state)
 
     def _tell(self, node: ManifestNode, index: int, layer: Descriptor, state: str) -> None:
         self.layers.append(VerifiedLayer(node.label, index, state, str(layer.digest), layer.size))
@@ -252,6 +259,38 @@ class _Look:
             return verify_layer(layer, unlocked, reader, diff_id=diff_id, tick=tick)
         finally:
             reader.close()
+
+    def check_config(self, node: ManifestNode) -> None:
+        """An image's config is read already: what index and config say has to fit together."""
+        stated = node.descriptor.platform
+        if node.config is None:
+            self._check_other_config(node)
+        elif stated is not None and not node.is_attestation:
+            own = node.config.platform
+            if own.is_known and not stated.matches(Platform(own.os, own.architecture)):
+                self.problem(node.label, f"its index calls it {stated}, and its config {own}")
+
+    def _check_other_config(self, node: ManifestNode) -> None:
+        """A config of another kind; an image's must not pass for it, and so escape all checks."""
+        config, where = node.manifest.config, f"{node.label}, config"
+        raw = config.data
+        try:
+            if config.size > MAX_CONFIG_BYTES:
+                tick = Meter(config.size, None).tick
+                for message in self._verdict(config, None, None, tick).problems:
+                    self.problem(where, message)
+            elif raw is None:
+                raw = read_verified(self._source, config, "the config", MAX_CONFIG_BYTES)
+        except (IntegrityError, NotFoundError) as error:
+            self.problem(where, error.message)
+        if raw is None:
+            return
+        try:
+            has_layers = bool(parse_config(raw).diff_ids)
+        except IntegrityError:
+            return
+        if has_layers:
+            self.problem(where, f"it is an image's, and is called {config.media_type}")
 
     def compare_recipients(self, nodes: Sequence[ManifestNode]) -> None:
         """Who opens one layer should open all: a difference is a mistake or an attack."""

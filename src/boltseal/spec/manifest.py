@@ -91,6 +91,10 @@ def _document(raw: bytes, media_type: str, what: str, forbidden: tuple[str, ...]
         raise MalformedError(
             f"{what} calls itself {str(stated)[:120]!r}, its descriptor {media_type!r}"
         )
+    if document.get("subject") is not None:
+        Descriptor.from_json(document["subject"], f"subject of {what}")
+    if not isinstance(document.get("artifactType", ""), str):
+        raise MalformedError(f"{what} has an artifactType that is not a string")
     for key in forbidden:
         if key in document:
             raise MalformedError(
