@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,15 +35,15 @@ class Job:
 
 
 class Writer:
-    """A process that does jobs, several at a time."""
+    """A process that does jobs, several at a time. ``life`` is that of the claims it meets."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, life: float | None = None) -> None:
         tests = Path(__file__).parents[1]
         env = {**os.environ, "HOME": str(home), "PYTHONPATH": str(tests)}
         for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
             env.pop(name, None)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.writers"],
+            [sys.executable, "-m", "support.writers", *([] if life is None else [str(life)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -79,12 +79,12 @@ class Writer:
 
 
 @contextmanager
-def writers(home: Path, count: int) -> Iterator[list[Writer]]:
+def writers(home: Path, count: int, life: float | None = None) -> Iterator[list[Writer]]:
     home.mkdir(exist_ok=True)
     started: list[Writer] = []
     try:
         for _ in range(count):
-            started.append(Writer(home))  # noqa: PERF401  those that started are to be closed
+            started.append(Writer(home, life))  # noqa: PERF401  those that started are to be closed
         yield started
     finally:
         for one in started:
@@ -115,8 +115,9 @@ def _killed(job: dict[str, Any]) -> str:
     if not child:
         os._exit(0 if _change(job) == "done" else 1)
     while time.monotonic() < end:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return "done"
+        number, status = os.waitpid(child, os.WNOHANG)
+        if number:
+            return "done" if status == 0 else f"ended with {status}"
         time.sleep(0.001)
     os.kill(child, signal.SIGKILL)  # it is still ours: nobody has waited for it
     os.waitpid(child, 0)
@@ -134,7 +135,10 @@ def _work() -> None:
     import boltseal.image.recipients
     import boltseal.transports.oci_layout
     import boltseal.transports.registry.tagchange  # noqa: F401  so that a child begins at once
+    from boltseal.transports.registry import claim
 
+    if len(sys.argv) > 1:
+        claim.QUICK = replace(claim.QUICK, life=float(sys.argv[1]))
     for line in sys.stdin:
         job = json.loads(line)
         if job["kill"] is None:
