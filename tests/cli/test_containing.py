@@ -237,6 +237,29 @@ def test_layers_that_hold_no_files(tmp_path: Path, keys: Path, sealed: str) -> N
     assert encrypted(sealed) == {"linux/amd64": [0, 1]}
 
 
+@pytest.mark.parametrize("is_foreign", [True, False])
+def test_a_layer_that_is_not_there(
+    tmp_path: Path, keys: Path, sealed: str, is_foreign: bool
+) -> None:
+    foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    layout = Layout(tmp_path / "app")
+    types = [foreign if is_foreign else GZIP, GZIP]
+    entry = add_manifest(
+        layout, [BASE, APP], types, layer_extra={0: {"urls": ["https://layers.example/base"]}}
+    )
+    layout.tag(entry["mediaType"], entry["digest"], entry["size"])
+    layout.blob_path(layout.json(entry["digest"])["layers"][0]["digest"]).unlink()
+    who = ("-r", f"jwe:{keys}/p256.pub.pem", "--layer-containing", "*.pem")
+    run = boltseal("encrypt", layout.reference(), sealed, *who)
+    if is_foreign:  # it is public behind its URL, and nothing that could be encrypted
+        assert run.code == 0, run.err
+        assert "only behind its URLs, and was not searched for paths" in run.err
+        assert encrypted(sealed) == {"linux/amd64": [1]}
+    else:
+        assert run.code == 1
+        assert "layer 0" in run.err
+
+
 def test_each_layer_is_read_once_and_nothing_is_left(tmp_path: Path, keys: Path) -> None:
     app = image(tmp_path / "app", {"amd64": [BASE, APP], "arm64": [BASE, APP, APP]})
     (tmp_path / "registry").mkdir()

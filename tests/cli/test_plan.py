@@ -9,7 +9,19 @@ import pytest
 
 from boltseal import RegistryOptions, plan
 from support.cli import boltseal
-from support.images import GZIP, INDEX, ZSTD, Layout, add_manifest, blobs, compact, tar_bytes
+from support.images import (
+    GZIP,
+    INDEX,
+    MANIFEST,
+    TAR,
+    ZSTD,
+    Layout,
+    add_manifest,
+    blobs,
+    compact,
+    sha256,
+    tar_bytes,
+)
 from support.proxy import proxied
 from support.registry import running
 
@@ -156,6 +168,34 @@ def test_what_encrypt_refuses_is_told(tmp_path: Path, keys: Path) -> None:
         assert boltseal("encrypt", app.reference(), f"oci:{tmp_path}/x:1", *who, *choice).code == 2
     for wrong in (("--layer", "7"), ("--top", "0"), ("--layer-containing", "!x")):
         assert boltseal("plan", app.reference(), *wrong).code == 2
+
+
+def test_what_cannot_be_encrypted(tmp_path: Path, keys: Path) -> None:
+    """The plan says the same as encrypt, of a config among the layers and of strange entries."""
+    layout = Layout(tmp_path / "twice")
+    entry = add_manifest(layout, [A], [GZIP])
+    manifest = layout.json(entry["digest"])
+    manifest["layers"].append({**manifest["config"], "mediaType": TAR})
+    config = layout.json(manifest["config"]["digest"])
+    config["rootfs"]["diff_ids"].append(config["rootfs"]["diff_ids"][0])
+    digest, size = layout.blob(compact(config))
+    manifest["config"] = {**manifest["config"], "digest": digest, "size": size}
+    manifest["layers"][1].update(digest=digest, size=size)
+    layout.tag(MANIFEST, *layout.blob(compact(manifest)))
+    strange = {"mediaType": "text/plain", "digest": sha256(b"x"), "size": 1}
+    other = image(tmp_path / "strange", {"amd64": [A]}, GZIP, strange)
+    unknown = Layout(tmp_path / "unknown")
+    entry = add_manifest(unknown, [A], ["application/x-layer"])
+    unknown.tag(entry["mediaType"], entry["digest"], entry["size"])
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    for made, message, code in (
+        (layout, "the config of linux/amd64 is also", 2),
+        (other, "an entry of type text/plain", 2),
+        (unknown, "layer 0: a layer of type application/x-layer has no encrypted form", 1),
+    ):
+        run = boltseal("plan", made.reference())
+        assert (run.code, message in run.err) == (code, True), run.err
+        assert boltseal("encrypt", made.reference(), f"oci:{tmp_path}/x:1", *who).code != 0
 
 
 def test_what_was_encrypted_before_and_attestations(tmp_path: Path, keys: Path) -> None:

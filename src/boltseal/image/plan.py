@@ -252,16 +252,16 @@ class _Plan:
             if (node.descriptor.digest, index) in self.encrypted:
                 for content in _contents(node, index, layer):
                     hidden.setdefault(content, f"layer {index} of {node.label}")
+        for node in self._nodes:
+            if node.manifest.config.digest in hidden:
+                yield f"the config of {node.label} is also {hidden[node.manifest.config.digest]}"
         for node, index, layer in self._layers():
-            if (node.descriptor.digest, index) in self.encrypted:
-                continue
-            for content in _contents(node, index, layer):
-                if content in hidden:
-                    yield (
-                        f"layer {index} of {node.label} has the content of {hidden[content]}, "
-                        "and would stay readable"
-                    )
-                    break
+            same = [one for one in _contents(node, index, layer) if one in hidden]
+            if same and (node.descriptor.digest, index) not in self.encrypted:
+                yield (
+                    f"layer {index} of {node.label} has the content of {hidden[same[0]]}, "
+                    "and would stay readable"
+                )
 
 
 def _left_readable(found: Sequence[Held]) -> Iterator[str]:
