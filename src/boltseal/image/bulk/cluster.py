@@ -123,7 +123,6 @@ def _explained(error: Exception) -> ClusterError:
             "every worker that began it died", hint="look at the workers' logs, and their memory"
         )
     if isinstance(error, ImportError):
-        return ClusterError(
-            "the workers do not have Boltseal", hint="install the same version there"
-        )
+        missing = (error.name or "").partition(".")[0] or "a package"
+        return ClusterError(f"the workers do not have {missing}", hint="install it there")
     return ClusterError(f"the cluster lost it: {kind}")
