@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuzz import planted, readers, seeds
+from fuzz import planted, readers, runtimes, seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +121,9 @@ TARGETS = (
     Target("pkcs11-frame", readers.pkcs11_frame, seeds.frames),
     Target("kms-uri", readers.kms_uri, lambda: [k.encode() for k in seeds.KMS_KEYS], _SERVICES),
     Target("options", readers.options, lambda: [*seeds.public_options(), seeds.SECRET]),
+    Target(
+        "stream-payload", runtimes.payload, runtimes.payloads, runtimes.WORDS, runtimes.large
+    ),
     Target("der", readers.der, seeds.pkcs7_packets, _DER, seeds.large_der),
 )  # fmt: skip
 _PLANTED = tuple(

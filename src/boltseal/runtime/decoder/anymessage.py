@@ -6,28 +6,32 @@ rest: ``type_url``, number 1, and ``value``, number 2. Encoding: protobuf.dev, "
 
 from __future__ import annotations
 
-from boltseal.errors import MalformedError
+from boltseal.errors import LimitExceededError, MalformedError
 
 _TYPE_URL, _VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; groups, 3 and 4, are long gone
 _FIXED = {_FIXED64: 8, _FIXED32: 4}
 _MAX_VARINT_BYTES = 10
-_MAX_FIELD = (1 << 29) - 1
+_MAX_NUMBER = (1 << 29) - 1
+MAX_FIELDS = 1_000  # of one message, which has two today
 _WHAT = "the payload on descriptor 3"
 
 
 def read(raw: bytes) -> tuple[str, bytes]:
-    """Type URL and value. Raises MalformedError.
+    """Type URL and value. Raises MalformedError or LimitExceededError.
 
     Fields that a later version may add are passed over. One that comes twice is refused: readers
     differ in which one they take.
     """
     found: dict[int, bytes] = {}
-    at = 0
+    at = count = 0
     while at < len(raw):
+        count += 1
+        if count > MAX_FIELDS:
+            raise LimitExceededError(f"{_WHAT} has more than the limit of {MAX_FIELDS} fields")
         tag, at = _varint(raw, at)
         number, kind = tag >> 3, tag & 7
-        if not 0 < number <= _MAX_FIELD:
+        if not 0 < number <= _MAX_NUMBER:
             raise _malformed("has a field with an impossible number")
         content, at = _field(raw, at, kind)
         if number not in (_TYPE_URL, _VALUE):
