@@ -10,6 +10,7 @@ from boltseal._io import strictjson
 from boltseal.errors import LimitExceededError, MalformedError, UsageError, located
 from boltseal.image.arguments import as_platforms, as_reference, several
 from boltseal.image.select import parse_selection
+from boltseal.layer.globs import Glob
 from boltseal.spec.limits import MAX_BULK_IMAGES, MAX_BULK_LIST_BYTES, MAX_REFERENCE_LENGTH
 from boltseal.spec.reference import split_repository
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from boltseal.spec.reference import Reference
 
 _FILES = ("oci-archive", "docker-archive", "dir")  # transports that hold one image, as a whole
-_LISTS = ("recipients", "layers", "platforms")
+_LISTS = ("recipients", "layers", "layers_containing", "platforms")
 _TEXTS = ("source", "destination", "except_base")
 _HOW = "write SRC DST, or a JSON object with source and destination"
 _PIPES = ("-", "/dev/stdin", "/dev/stdout")
@@ -101,6 +102,8 @@ def check_values(options: Mapping[str, Any]) -> None:
     """What makes no sense for any image is said before anything runs. Raises UsageError."""
     as_platforms(options.get("platforms", ()))
     parse_selection(several(options.get("layers", ())))
+    for glob in several(options.get("layers_containing", ())):
+        Glob.parse(glob)
     if isinstance(base := options.get("except_base"), str):
         _reference(base)
 
