@@ -24,6 +24,17 @@ def sealed(tmp_path: Path, keys: Path) -> Sealed:
     return Sealed(tmp_path, keys)
 
 
+def refused(sealed: Sealed, message: str) -> None:
+    """By whoever writes it and by whoever only looks."""
+    run = sealed.decrypt()
+    assert run.code == 4
+    assert message in run.err
+    assert not sealed.target.exists()
+    verified = sealed.verify()
+    assert verified.code == 4
+    assert message in verified.err
+
+
 def linked(path: Path) -> None:
     """Move something elsewhere and leave a link to it."""
     moved = path.parent.parent / f"moved-{path.name}"
@@ -42,10 +53,7 @@ def test_symbolic_link_in_place_of_a_blob(sealed: Sealed, what: str) -> None:
         "manifest": sealed.layout.root()["digest"],
     }[what]
     linked(sealed.layout.blob_path(digest))
-    run = sealed.decrypt()
-    assert run.code == 4
-    assert f"blob {digest}: is a symbolic link" in run.err
-    assert not sealed.target.exists()
+    refused(sealed, f"blob {digest}: is a symbolic link")
 
 
 def test_link_to_a_secret_file_tells_nothing(sealed: Sealed, tmp_path: Path) -> None:
@@ -62,19 +70,13 @@ def test_link_to_a_secret_file_tells_nothing(sealed: Sealed, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["blobs", "blobs/sha256"])
 def test_symbolic_link_in_place_of_a_folder(sealed: Sealed, name: str) -> None:
     linked(sealed.layout.path / name)
-    run = sealed.decrypt()
-    assert run.code == 4
-    assert "is not a folder but a link" in run.err
-    assert not sealed.target.exists()
+    refused(sealed, "is not a folder but a link")
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
 def test_symbolic_link_in_place_of_metadata(sealed: Sealed, name: str) -> None:
     linked(sealed.layout.path / name)
-    run = sealed.decrypt()
-    assert run.code == 4
-    assert f"{name} is a symbolic link" in run.err
-    assert not sealed.target.exists()
+    refused(sealed, f"{name} is a symbolic link")
 
 
 @pytest.mark.parametrize("name", ["index.json", "blob"])
@@ -84,19 +86,14 @@ def test_named_pipe_does_not_make_it_wait(sealed: Sealed, name: str) -> None:
         path = sealed.layout.blob_path(sealed.manifest()["layers"][0]["digest"])
     path.unlink()
     os.mkfifo(path)
-    run = sealed.decrypt()
-    assert run.code == 4
-    assert "is not a regular file" in run.err
-    assert not sealed.target.exists()
+    refused(sealed, "is not a regular file")
 
 
 def test_folder_in_place_of_a_blob(sealed: Sealed) -> None:
     path = sealed.layout.blob_path(sealed.manifest()["layers"][0]["digest"])
     path.unlink()
     path.mkdir()
-    run = sealed.decrypt()
-    assert run.code == 4
-    assert not sealed.target.exists()
+    refused(sealed, "")
 
 
 @pytest.mark.parametrize("name", ["blobs", "blobs/sha256"])
@@ -143,6 +140,8 @@ def open_archive(path: Path, tmp_path: Path, keys: Path) -> tuple[int, str]:
         "decrypt", f"oci-archive:{path}:v1", f"oci:{target}:v1", "-k", f"{keys}/p256.pem"
     )
     assert run.code == 0 or not target.exists()
+    verified = boltseal("verify", f"oci-archive:{path}:v1", "-k", f"{keys}/p256.pem")
+    assert (verified.code, verified.err) == (run.code, run.err)
     return run.code, run.err
 
 
