@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import boltseal as library
-from support.bulk import entries, states
+from support.bulk import entries, many_images, states
 from support.cli import boltseal, command
 from support.layouts import check, tags
+from support.pages import blocks
 
 if TYPE_CHECKING:
     from support.bulk import Place
@@ -176,6 +179,14 @@ def test_notes_are_told_once(place: Place) -> None:
     assert run.code == 0
     assert run.err.count("(3 images)") == 1, run.err
     assert run.err.count("warning: oci:twice:v") == 3, run.err
+
+
+def test_the_python_of_the_page(place: Place) -> None:
+    many_images(place.folder / "app", ["v1", "v2"])
+    shutil.copy(place.keys / "p256.pub.pem", "prod.pub.pem")
+    (code,) = blocks(Path(__file__).parents[2] / "docs" / "how-to" / "bulk.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2 0\n", "")
 
 
 def test_from_python(place: Place) -> None:
