@@ -147,6 +147,10 @@ class Meter:
         """A meter of work that is not part of the total: it only tells when to stop."""
         return _Aside(self)
 
+    def part(self) -> Part:
+        """A meter of work that may turn out to be in vain."""
+        return Part(self)
+
     def stop(self) -> None:
         """Whoever reports bytes from now on is stopped by that."""
         self._stopped = True
@@ -166,6 +170,28 @@ class _Aside(Meter):
 
     def tick(self, count: int) -> None:
         self._meter.tick(0)
+
+
+class Part(Meter):
+    """Hands everything on, and can take the bytes back."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(0, None)
+        self._meter = meter
+        self._count = 0
+
+    def begin(self, step: str) -> None:
+        """The next bytes belong to this step."""
+        self._meter.begin(step)
+
+    def tick(self, count: int) -> None:
+        """So many more bytes are done."""
+        self._count += count
+        self._meter.tick(count)
+
+    def undo(self) -> None:
+        """They were in vain."""
+        self.tick(-self._count)
 
 
 class Tally:

@@ -30,7 +30,7 @@ from boltseal.transports.parse import open_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from boltseal.image.report import Meter
+    from boltseal.image.report import Meter, Part
     from boltseal.image.session import Session
     from boltseal.image.tree import ManifestNode
     from boltseal.keywrap.base import Recipient, WrappedKey
@@ -172,20 +172,19 @@ class Reuse:
         self, found: Sequence[Earlier], layer: Descriptor, diff_id: Digest, meter: Meter
     ) -> DescriptorEdit | None:
         for one in found:
+            part = meter.part()
             try:
-                media_type = self._prove(one, layer, diff_id, meter)
-                if media_type is None:
-                    continue
-                if self._move(one, meter):
+                media_type = self._prove(one, layer, diff_id, part)
+                if media_type is not None and self._move(one, meter):
                     edit = take_over(one.layer, one.unlocked, self._recipients, media_type)
                     self._compare(one.layer, edit)
                     return edit
             except NotFoundError as error:
                 self._session.journal.note(f"{one.image.name}: {error.message}")
-            meter.tick(-layer.size)
+            part.undo()
         return None
 
-    def _prove(self, one: Earlier, layer: Descriptor, diff_id: Digest, meter: Meter) -> str | None:
+    def _prove(self, one: Earlier, layer: Descriptor, diff_id: Digest, meter: Part) -> str | None:
         """The media type that the layer has then, if it holds the same; its size is reported."""
 
         def is_made(tick: Callable[[int], None]) -> bool:
@@ -199,7 +198,7 @@ class Reuse:
         if one.layer.size == layer.size:
             if attempt_layer(is_made, meter):
                 return kind.encrypted_type
-            meter.tick(-layer.size)
+            meter.undo()
         old = mediatypes.layer_type(one.layer.media_type)
         if old is None or not (old.is_tar and kind.is_tar):
             return None
