@@ -1,12 +1,12 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-.PHONY: help demo test fuzz lint check bench bench-registry bench-startup lock clean
+.PHONY: help demo test fuzz lint check bench bench-registry bench-recipients bench-startup lock clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
 SOURCES := src tests bench demo
 
 help: ## show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 demo: ## encrypt a real image, look at it, open it again (IMAGE=oci:path:tag for your own)
 	@sh tools/bootstrap.sh run
@@ -36,6 +36,10 @@ bench: ## run us and skopeo on the same 2 GiB image, in turn
 bench-registry: ## push and pull 8 x 256 MiB beside skopeo, through a registry on loopback
 	@sh tools/bootstrap.sh dev
 	@$(PY) -m bench.registry $(ARGS)
+
+bench-recipients: ## change the recipients of 2 GiB in a registry, beside what skopeo needs for it
+	@sh tools/bootstrap.sh dev
+	@$(PY) -m bench.recipients $(ARGS)
 
 bench-startup: ## what one start costs
 	@sh tools/bootstrap.sh dev
