@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuzz import planted, readers, runtimes, seeds
+from fuzz import bulk, planted, readers, runtimes, seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +124,7 @@ TARGETS = (
     Target(
         "stream-payload", runtimes.payload, runtimes.payloads, runtimes.WORDS, runtimes.large
     ),
+    Target("bulk", bulk.reader, bulk.given, bulk.WORDS, seeds.large_json),
     Target("der", readers.der, seeds.pkcs7_packets, _DER, seeds.large_der),
 )  # fmt: skip
 _PLANTED = tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -172,6 +171,8 @@ def _check_nothing_secret(args: argparse.Namespace) -> None:
 
 
 def _cluster(address: str) -> Executor:
+    import logging
+
     from boltseal.cli import bulk_worker
     from boltseal.image.bulk.cluster import DaskExecutor
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from boltseal.spec.reference import Reference
 
 _FILES = ("oci-archive", "docker-archive", "dir")  # transports that hold one image, as a whole
-_LISTS = ("recipients", "layers", "layers_containing", "platforms")
+_LISTS = ("recipients", "layers", "layers_containing", "platforms", "reuse", "scrub")
 _TEXTS = ("source", "destination", "except_base")
 _HOW = "write SRC DST, or a JSON object with source and destination"
 _PIPES = ("-", "/dev/stdin", "/dev/stdout")
@@ -104,8 +104,9 @@ def check_values(options: Mapping[str, Any]) -> None:
     parse_selection(several(options.get("layers", ())))
     for glob in several(options.get("layers_containing", ())):
         Glob.parse(glob)
-    if isinstance(base := options.get("except_base"), str):
-        _reference(base)
+    for image in (options.get("except_base"), *several(options.get("reuse", ()))):
+        if isinstance(image, str):
+            _reference(image)
 
 
 def _job(source: str, destination: str | None, template: Template | None) -> Job:

@@ -108,42 +108,14 @@ class Journal:
         with files.storage_errors("reading it"):
             os.lseek(self._fd, 0, os.SEEK_SET)
             raw = files.read_bounded(self._fd, "it", max_bytes=MAX_JOURNAL_BYTES)
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if not (raw.startswith(_BEGINNING) or (not whole and _BEGINNING.startswith(raw))):
-            raise UsageError("it is there, and is no journal", hint="name another file")
-        if whole:
-            self._read(whole.split(b"\n")[:-1])
-        if len(whole) != len(raw):  # the end of a run that was killed
+        self.entries, whole = parse(raw, self._header)
+        if whole != len(raw):  # the end of a run that was killed
             with files.storage_errors("writing it"):
-                os.ftruncate(self._fd, len(whole))
-        self._size = len(whole)
+                os.ftruncate(self._fd, whole)
+        self._size = whole
         if not whole:
             self._append({_FORMAT: _VERSION, **self._header})
             self._sync_folder()
-
-    def _read(self, lines: list[bytes]) -> None:
-        for number, line in enumerate(lines, 1):
-            with located(f"line {number}"):
-                document = strictjson.load_object(line, "it", max_bytes=MAX_JOURNAL_LINE_BYTES)
-                if number == 1:
-                    self._check_header(document)
-                else:
-                    entry = _entry(document)
-                    self.entries[entry.destination] = entry
-
-    def _check_header(self, document: dict[str, Any]) -> None:
-        version = document.pop(_FORMAT, None)
-        if version is None:
-            raise UsageError("it is there, and is no journal", hint="name another file")
-        if version != _VERSION:
-            raise UsageError(f"it is of version {str(version)[:20]}", hint=_ANEW)
-        wanted = json.loads(json.dumps(self._header))
-        differ = [
-            name for name in sorted({*wanted, *document}) if wanted.get(name) != document.get(name)
-        ]
-        if differ:
-            shown = ", ".join(name[:40] for name in differ[:10])
-            raise UsageError(f"it is of another job: not the same are {shown}", hint=_ANEW)
 
     def _append(self, document: Mapping[str, Any]) -> None:
         line = json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -172,6 +144,40 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)  # and with it goes the lock
             self._fd = -1
+
+
+def parse(raw: bytes, header: Mapping[str, Any]) -> tuple[dict[str, Entry], int]:
+    """The newest line of each destination, and how many bytes the whole lines have.
+
+    Raises UsageError for what is no journal or one of another job than ``header``, and an
+    IntegrityError for a broken line.
+    """
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if not (raw.startswith(_BEGINNING) or (not whole and _BEGINNING.startswith(raw))):
+        raise UsageError("it is there, and is no journal", hint="name another file")
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+        with located(f"line {number}"):
+            document = strictjson.load_object(line, "it", max_bytes=MAX_JOURNAL_LINE_BYTES)
+            if number == 1:
+                _check_header(document, header)
+            else:
+                entry = _entry(document)
+                entries[entry.destination] = entry
+    return entries, len(whole)
+
+
+def _check_header(document: dict[str, Any], header: Mapping[str, Any]) -> None:
+    version = document.pop(_FORMAT)
+    if version != _VERSION:
+        raise UsageError(f"it is of version {str(version)[:20]}", hint=_ANEW)
+    wanted = json.loads(json.dumps(header))
+    differ = [
+        name for name in sorted({*wanted, *document}) if wanted.get(name) != document.get(name)
+    ]
+    if differ:
+        shown = ", ".join(name[:40] for name in differ[:10])
+        raise UsageError(f"it is of another job: not the same are {shown}", hint=_ANEW)
 
 
 def _entry(document: dict[str, Any]) -> Entry:
