@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boltseal.errors import KeyFileError, UsageError
+from boltseal.keywrap import portable
 from boltseal.keywrap.parse import parse_recipient
 from boltseal.keywrap.pgp.keys import PgpRecipient
 from support.gnupg import RSA, RSA_SUBKEY, Crowd, gnupg_home
@@ -138,3 +139,13 @@ def test_a_name_that_its_owner_took_back_is_free(data: Path) -> None:
 def test_what_is_no_name(options: KeyOptions, who: str) -> None:
     with pytest.raises(UsageError):
         parse_recipient(f"pgp:{who}", options)
+
+
+def test_a_recipient_that_travels_is_the_same_subkey_over_there(options: KeyOptions) -> None:
+    """The name alone is sent; another machine's keyring has to have that very key."""
+    given = parse_recipient("pgp:rsa@example.org", options)
+    sent = portable.to_plain(given)
+    assert sent["text"] == "pgp:BDC37992C09E0CB0BD655BF85C8576E6B496A768!"
+    assert portable.from_plain(sent, options).describe() == given.describe()
+    with gnupg_home() as empty, pytest.raises(KeyFileError, match="GnuPG has no key for"):
+        portable.from_plain(sent, empty.options())
