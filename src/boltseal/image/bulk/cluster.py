@@ -29,8 +29,8 @@ _STOP_SECONDS = 10
 class DaskExecutor:
     """``cluster`` is a scheduler's address (``tcp://HOST:PORT``) or a ``distributed.Client``.
 
-    ``work`` is called on the workers with each task; the default knows nothing of their
-    environment variables.
+    ``work`` is called on the workers with each task. The default knows nothing of their environment
+    variables; ``boltseal.cli.bulk_worker.work`` follows them, as the command does.
     """
 
     def __init__(
