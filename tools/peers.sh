@@ -15,6 +15,8 @@ need buildah buildah
 need docker-registry docker-registry
 need busybox busybox-static
 need zstd zstd
+need unpigz pigz
+need igzip isal
 need openssl openssl
 need git git
 need debootstrap debootstrap

@@ -18,6 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs" / "how-to" / "keys").glob("*.md")),
     ROOT / "docs" / "how-to" / "bulk.md",
     ROOT / "docs" / "how-to" / "choosing-layers.md",
+    ROOT / "docs" / "how-to" / "hiding-more.md",
     ROOT / "docs" / "how-to" / "keys-on-a-host.md",
     ROOT / "docs" / "how-to" / "recipients.md",
     ROOT / "docs" / "how-to" / "reuse.md",
