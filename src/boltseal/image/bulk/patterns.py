@@ -28,8 +28,9 @@ _TRANSPORT = re.compile(r"(docker|oci|oci-archive|docker-archive|dir|docker-daem
 _GLOB = re.compile(r"[][A-Za-z0-9._*?!/-]{1,512}")
 _WILD = frozenset("*?[")
 _HOW = "write docker://HOST/REPOSITORY:TAG or oci:PATH:TAG, with * in REPOSITORY and TAG"
-# of the referrers tag scheme and of signatures: no images
+# of the referrers tag scheme and of signatures: no images; nor are claims (docs/adr/0013-claims.md)
 _REFERRER = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\..*)?")
+_CLAIM = re.compile(r"boltseal-claim-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,9 @@ def _fitting(tags: Iterable[str], glob: str) -> list[str]:
         dict.fromkeys(
             tag
             for tag in tags
-            if fnmatchcase(tag, glob) and (named or not _REFERRER.fullmatch(tag))
+            if fnmatchcase(tag, glob)
+            and (named or not _REFERRER.fullmatch(tag))
+            and not _CLAIM.fullmatch(tag)
         )
     )
 

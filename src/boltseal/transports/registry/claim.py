@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import strictjson
+from boltseal._io.retry import ATTEMPTS, MAX_ASKED_SECONDS, pause
 from boltseal.errors import (
     BoltsealError,
     ConflictError,
@@ -52,7 +53,6 @@ _MAX_BYTES = 16 * 1024  # of a claim
 _MARK = "org.boltseal.claim"  # its random number, or that it is free
 _FREE = "released"
 _TAG, _PACE, _TIME = f"{_MARK}.tag", f"{_MARK}.pace", f"{_MARK}.time"
-_ROUNDS = 6  # of reading and writing: two forms, two paces, and once more for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,9 @@ class Claim:
         self._repository = repository
         self._of = tag
         self._tag = claim_tag(tag)
-        self._mark = secrets.token_hex(16)
+        # One for each request: what arrives late must not look like what was written last.
+        self._marks: list[str] = []
+        self._failures = 0
         self._put_empty = put_empty
         self._as_index = True
         self._written: Digest | None = None
@@ -124,7 +126,7 @@ class Claim:
         no claims.
         """
         late = 0  # once may be chance, twice is how this registry is
-        for _ in range(_ROUNDS):
+        while True:
             begin = now()
             seen, date = self._read()
             self._respect(seen)
@@ -147,7 +149,7 @@ class Claim:
 
     def is_mine(self) -> bool:
         """Step 4: whether nobody else has written a claim since ours."""
-        return self._read()[0].mark == self._mark
+        return self._read()[0].mark == self._marks[-1]
 
     def release(self) -> None:
         """Step 6: others need not wait for the claim's end. What cannot be done is left to that.
@@ -165,12 +167,12 @@ class Claim:
             gone = False
         try:
             if not gone and self.is_mine():
-                self._put({_MARK: _FREE, _TAG: self._of}, attempts=1)
+                self._put({_MARK: _FREE, _TAG: self._of})
         except BoltsealError:
             pass
 
     def _respect(self, seen: Seen) -> None:
-        if seen.is_free or seen.mark == self._mark or seen.left <= 0:
+        if seen.is_free or seen.mark in self._marks or seen.left <= 0:
             return
         seconds = int(seen.left) + 1
         raise ConflictError(
@@ -192,15 +194,20 @@ class Claim:
         return _parsed(raw, _moment(date), self._tag), date
 
     def _write(self, date: str) -> bool:
-        """Step 2; False when it is to be tried in another form, after another look."""
+        """Step 2; False when it is to be tried again after another look, maybe in another form."""
         moment = _moment(date)
-        notes = {_MARK: self._mark, _TAG: self._of, _PACE: self.pace.name}
+        self._marks.append(secrets.token_hex(16))
+        notes = {_MARK: self._marks[-1], _TAG: self._of, _PACE: self.pace.name}
         if moment is not None:
             notes[_TIME] = moment.isoformat()
         try:
-            self._put(notes)
-        except TransientError:
-            raise
+            self._written = self._put(notes)
+        except TransientError as error:
+            self._failures += 1
+            if self._failures >= ATTEMPTS or (error.wait or 0) > MAX_ASKED_SECONDS:
+                raise
+            time.sleep(pause(self._failures, error.wait))
+            return False
         except RegistryError as error:
             if not self._as_index or error.status in (401, 403):
                 raise RefusedError(error.message) from None
@@ -208,14 +215,13 @@ class Claim:
             return False
         return True
 
-    def _put(self, notes: Mapping[str, str], **options: Any) -> None:
+    def _put(self, notes: Mapping[str, str]) -> Digest:
         if not self._as_index:
             self._put_empty()
         kind = mediatypes.OCI_INDEX if self._as_index else mediatypes.OCI_MANIFEST
         raw = _document(notes, as_index=self._as_index)
-        manifests.put(self._repository, self._tag, raw, kind, **options)
-        if notes[_MARK] == self._mark:
-            self._written = Digest.of(raw)
+        manifests.put(self._repository, self._tag, raw, kind, attempts=1)
+        return Digest.of(raw)
 
 
 def _document(notes: Mapping[str, str], *, as_index: bool) -> bytes:
