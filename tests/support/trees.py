@@ -62,9 +62,11 @@ def differences(ours: dict[str, Item], theirs: dict[str, Item]) -> list[str]:
         if one is None or other is None:
             found.append(f"{name!r} is in {'theirs' if one is None else 'ours'} alone")
             continue
-        for field in Item.__dataclass_fields__:
-            if getattr(one, field) != getattr(other, field):
-                found.append(f"{name!r}: {field} {getattr(one, field)} != {getattr(other, field)}")
+        found += [
+            f"{name!r}: {field} {getattr(one, field)} != {getattr(other, field)}"
+            for field in Item.__dataclass_fields__
+            if getattr(one, field) != getattr(other, field)
+        ]
     return found
 
 
