@@ -121,7 +121,7 @@ def test_a_layer_that_is_also_the_config(layout: Layout, tmp_path: Path, keys: P
         "layers": [{**descriptor, "mediaType": TAR}],
     }
     layout.tag(MANIFEST, *layout.blob(compact(manifest)))
-    refused(encrypt(layout, tmp_path, keys), tmp_path, 4, "also one of the layers")
+    refused(encrypt(layout, tmp_path, keys), tmp_path, 4, "is also layer 0 of")
 
 
 def test_a_layer_as_an_entry_of_the_index(layout: Layout, tmp_path: Path, keys: Path) -> None:

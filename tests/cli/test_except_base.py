@@ -293,3 +293,13 @@ def test_credentials_for_one_registry_are_shown_to_no_base_in_another(
                     assert run.code == 1, run.err
                     assert any(one.authorized for one in proxy.seen) == (proxy is near)
                     assert "secret" not in run.err
+
+
+def test_an_empty_layer_may_be_chosen_in_one_place_alone(tmp_path: Path, keys: Path) -> None:
+    """It has nothing to hide, and builders write the same one for every such step."""
+    app = empty_everywhere(tmp_path / "app", {"amd64": [A, NOTHING, APP, NOTHING]})
+    target = f"oci:{tmp_path}/sealed:v1"
+    run = boltseal("encrypt", app.reference(), target, "-r", f"jwe:{keys}/p256.pub.pem", "--top=2")
+    assert run.code == 0, run.err
+    assert states(target) == {"linux/amd64": [False, False, True, True]}
+    assert boltseal("verify", target, "-k", keys / "p256.pem").code == 0

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal.errors import IntegrityError, UnsupportedError, UsageError
-from boltseal.image import tree
+from boltseal.image import leaks
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.session import LayerResult, Session
 from boltseal.keywrap.keyring import check_addition
@@ -81,29 +81,14 @@ class Encryption:
 
     def check_nothing_stays_readable(self, *, chosen_by_user: bool) -> None:
         """What is encrypted in one place of the image must not be in the clear in another."""
-        opaque = [node.descriptor for node in tree.opaque(self._session.node)]
-        if opaque:
-            raise UnsupportedError(
-                f"the image's index has an entry of type {opaque[0].media_type}, "
-                "which cannot be encrypted",
-                hint="keep the platforms you need with --platform",
-            )
-        hidden: dict[Digest, str] = {}  # by blob digest and by diff id: it may be compressed anew
-        for node, index, layer in self._session.layers():
-            if (node.descriptor.digest, index) in self._chosen:
-                for digest in _contents(node, index, layer):
-                    hidden[digest] = f"layer {index} of {node.label}"
-        for node, index, layer in self._session.layers():
-            same = [one for one in _contents(node, index, layer) if one in hidden]
-            if same and (node.descriptor.digest, index) not in self._chosen:
-                what = f"layer {index} of {node.label} has the content of {hidden[same[0]]}"
-                if chosen_by_user and not node.is_attestation:
-                    raise UsageError(
-                        f"{what}, but is not chosen: it would stay readable", hint="choose both"
-                    )
-                raise IntegrityError(f"{what}, and would stay readable")
-            if node.manifest.config.digest in hidden:
-                raise IntegrityError(f"the config of {node.label} is also one of the layers")
+        for leak in leaks.find(self._session.node, self._chosen):
+            if leak.is_opaque:
+                raise UnsupportedError(
+                    leak.message, hint="keep the platforms you need with --platform"
+                )
+            if leak.is_choice and chosen_by_user:
+                raise UsageError(leak.message, hint="choose both layers, or none of them")
+            raise IntegrityError(leak.message)
 
     def run(self, node: ManifestNode, index: int, layer: Descriptor, meter: Meter) -> LayerResult:
         """Do what was planned for one layer."""
@@ -166,10 +151,3 @@ class Encryption:
         if not mine:
             meter.tick(layer.size)
         return made
-
-
-def _contents(node: ManifestNode, index: int, layer: Descriptor) -> tuple[Digest, ...]:
-    """What tells the content of a layer that can be read."""
-    if is_encrypted(layer.media_type) or node.is_attestation or node.config is None:
-        return (layer.digest,)
-    return (layer.digest, node.config.diff_ids[index])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal.errors import UsageError, located
-from boltseal.image import tree
+from boltseal.image import leaks, tree
 from boltseal.image.arguments import (
     DEFAULT_JOBS,
     access_to,
@@ -20,6 +20,7 @@ from boltseal.image.choice import Choice, Eyes, choose
 from boltseal.image.report import Journal
 from boltseal.image.sharing import between, held
 from boltseal.layer.encrypt import check_encrypted, encryptable
+from boltseal.spec.config import EMPTY_DIFF_IDS
 from boltseal.spec.mediatypes import is_encrypted, layer_type
 from boltseal.spec.reference import Reference
 from boltseal.transports.parse import open_source
@@ -242,31 +243,16 @@ class _Plan:
 
     def _problems(self) -> Iterator[str]:
         """Why ``encrypt`` refuses this choice."""
-        for stranger in tree.opaque(self._node):
-            yield (
-                f"the index has an entry of type {stranger.descriptor.media_type}, "
-                "which cannot be encrypted"
-            )
-        hidden: dict[Digest, str] = {}
-        for node, index, layer in self._layers():
-            if (node.descriptor.digest, index) in self.encrypted:
-                for content in _contents(node, index, layer):
-                    hidden.setdefault(content, f"layer {index} of {node.label}")
-        for node in self._nodes:
-            if node.manifest.config.digest in hidden:
-                yield f"the config of {node.label} is also {hidden[node.manifest.config.digest]}"
-        for node, index, layer in self._layers():
-            same = [one for one in _contents(node, index, layer) if one in hidden]
-            if same and (node.descriptor.digest, index) not in self.encrypted:
-                yield (
-                    f"layer {index} of {node.label} has the content of {hidden[same[0]]}, "
-                    "and would stay readable"
-                )
+        for leak in leaks.find(self._node, self.encrypted):
+            yield leak.message
 
 
 def _left_readable(found: Sequence[Held]) -> Iterator[str]:
     """What is to be encrypted in one image and stays readable in another."""
-    contents = [(one, {one.digest, one.diff_id} - {None}) for one in found]
+    nothing = {str(one) for one in EMPTY_DIFF_IDS}
+    contents = [
+        (one, {one.digest, one.diff_id} - {None}) for one in found if one.diff_id not in nothing
+    ]
     hidden = {content: one.image for one, same in contents if one.chosen for content in same}
     told: dict[str, None] = {}
     for one, same in contents:
@@ -279,13 +265,6 @@ def _left_readable(found: Sequence[Held]) -> Iterator[str]:
                     f"{one.digest}"
                 ] = None
     yield from told
-
-
-def _contents(node: ManifestNode, index: int, layer: Descriptor) -> Iterable[Digest]:
-    """What tells the content of a layer: its blob and, where it can be read, its diff id."""
-    yield layer.digest
-    if node.config is not None and not node.is_attestation and not is_encrypted(layer.media_type):
-        yield node.config.diff_ids[index]
 
 
 def _can_be(layer: Descriptor) -> bool:

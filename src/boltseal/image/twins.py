@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import NotFoundError, SizeMismatchError
 from boltseal.spec import mediatypes
+from boltseal.spec.config import EMPTY_DIFF_IDS
 from boltseal.spec.descriptor import Descriptor
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def find(
     """Where, and what: for every encrypted layer whose plaintext is in the clear somewhere.
 
     ``plain`` has the digests of what encrypted layers hold, by manifest and index. A layer is
-    looked for under that digest, as it was compressed before, and under its diff id.
+    looked for under that digest, as it was compressed before, and under its diff id. One without
+    any content hides nothing.
     """
     clear = _clear_diff_ids(nodes)
     asked: dict[Digest, bool] = {}
@@ -35,6 +37,8 @@ def find(
                 continue
             where = f"{node.label}, layer {index}"
             diff_id = node.config.diff_ids[index] if node.config is not None else None
+            if diff_id in EMPTY_DIFF_IDS:
+                continue
             if diff_id in clear:
                 yield where, f"its content is also {clear[diff_id]}, which is not encrypted"
             for digest in dict.fromkeys((plain[place], diff_id)):

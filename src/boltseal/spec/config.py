@@ -10,6 +10,10 @@ from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_CONFIG_BYTES
 from boltseal.spec.platform import Platform
 
+# Layers without an entry, as builders make them for steps that change no file: the two zero blocks
+# that end a tar, and GNU tar's whole record of them. There is nothing in them to hide.
+EMPTY_DIFF_IDS = frozenset(Digest.of(bytes(size)) for size in (1024, 10240))
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
