@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import struct
-import tarfile
 import zlib
 from typing import TYPE_CHECKING
 
@@ -109,6 +108,8 @@ def _salt_entry(salt: bytes) -> bytes:
     It means nothing, so it does no harm to readers that go on behind the end of an archive. Some of
     them look at its name, too: ``.`` is always there.
     """
+    import tarfile  # slow to load, and most runs salt nothing
+
     comment = f" comment={salt.hex()}\n"
     record = f"{len(comment) + 2}{comment}".encode()
     member = tarfile.TarInfo(".")
