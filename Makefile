@@ -45,6 +45,10 @@ bench-startup: ## what one start costs
 	@sh tools/bootstrap.sh dev
 	@$(PY) -m bench.run --startup
 
+bench-decoder: ## the stream processor beside imgcrypt's: starts, and a layer of 2 GiB
+	@sh tools/bootstrap.sh dev
+	@$(PY) -m bench.decoder $(ARGS)
+
 lock: ## pin the newest dependencies again
 	@sh tools/lock.sh
 
