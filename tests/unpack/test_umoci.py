@@ -178,7 +178,9 @@ def debian(tmp_path_factory: pytest.TempPathFactory, umoci: str) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         missing(f"debootstrap failed: {done.stdout[-500:]}")
-    shutil.rmtree(work / "root" / "var" / "cache")  # packages
+    # packages, and what is more of the same
+    for name in ("var/cache", "usr/share/locale", "usr/share/i18n", "usr/share/zoneinfo"):
+        shutil.rmtree(work / "root" / name)
     layout = f"{work}/layout"
     run(umoci, "init", "--layout", layout)
     run(umoci, "new", "--image", f"{layout}:v1")
@@ -203,7 +205,7 @@ def test_a_debian_root_file_system(
     assert boltseal("encrypt", f"oci:{debian}:v1", sealed, "-r", public).code == 0
     compare(umoci, tmp_path, debian, sealed, "-k", f"{keys}/p256.pem", "-q")
     root = tmp_path / "ours" / "rootfs"
-    assert len(snapshot(root)) > 4000
+    assert len(snapshot(root)) > 3000
     assert not (root / "usr" / "share" / "doc").exists()
     assert (root / "bin" / "apt").samefile(root / "usr" / "bin" / "dpkg")
 
