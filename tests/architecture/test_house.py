@@ -139,3 +139,33 @@ def test_nothing_in_the_project_names_a_place_outside_it() -> None:
         text = path.read_text(errors="replace")
         for forbidden in (*hosts, "/wo" + "rk/", "../sha" + "red", "/ro" + "ot/"):
             assert forbidden not in text, f"{name} names {forbidden}"
+
+
+# What a node would pay for with every layer: beyond JWE, ciphers and the interpreter's own.
+NOT_FOR_A_LAYER = (
+    *(one for one in HEAVY if one not in ("cryptography", "jwcrypto", "zstd")),
+    *("argparse", "socket", "subprocess", "email", "grpc", "tomllib", "yaml", "google"),
+)
+
+
+def test_the_stream_processor_loads_nothing_heavy(data: Path) -> None:
+    from support import ctd
+
+    descriptor, blob = ctd.layer_of(data / "images" / "jwe-rsa2048")
+    keys = {"privkeys": [(data / "keys" / "rsa2048.pem").read_bytes()]}
+    program = [sys.executable, "-X", "importtime", ctd.PROGRAM]
+    done = ctd.decode(ctd.payload(descriptor, keys), blob, program=program)
+    assert done.code == 0
+    assert len(done.out) == len(blob)
+    bare = subprocess.run(
+        [*program[:-1], "-c", "pass"], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = _imported(done.err) - _imported(bare.stderr)
+    assert "jwcrypto" in loaded
+    assert not loaded & set(NOT_FOR_A_LAYER)
+
+
+def _imported(importtime: str) -> set[str]:
+    """Top-level modules in what ``-X importtime`` prints."""
+    lines = [line for line in importtime.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}

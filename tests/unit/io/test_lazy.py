@@ -1,0 +1,48 @@
+"""A module that is put off is loaded when it is used, and not before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASES = {
+    "imported": ("from package import late", False),
+    "used": ("from package import late; assert late.VALUE == 7", True),
+    "as a module": ("import package.late; assert package.late.VALUE == 7", True),
+    "a name of it": ("from package.late import VALUE; assert VALUE == 7", True),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_loaded_when_it_is_used(tmp_path: Path, case: str) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "late.py").write_text("print('loaded')\nVALUE = 7\n")
+    statement, loaded = CASES[case]
+    code = f"from boltseal._io.lazy import put_off; put_off('package', 'late'); {statement}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("loaded\n" if loaded else "")
+
+
+@pytest.mark.parametrize("name", ["os", "nothing"])
+def test_what_is_loaded_or_missing_stays_so(name: str) -> None:
+    code = (
+        "import sys, importlib, os.path\n"
+        "from boltseal._io.lazy import put_off\n"
+        f"before = sys.modules.get('email.{name}')\n"
+        f"put_off('email', '{name}')\n"
+        f"assert sys.modules.get('email.{name}') is before\n"
+        "import email.message; kept = sys.modules['email.message']\n"
+        "put_off('email', 'message'); assert sys.modules['email.message'] is kept\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
