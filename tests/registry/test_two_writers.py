@@ -98,9 +98,6 @@ def test_on_a_registry(tmp_path: Path, plain: Registry, keys: Path, two: dict[st
     assert succeeded.count(1) > ROUNDS // 4, "they hardly ever met"
     assert succeeded.count(2) > 0
     assert succeeded.count(0) < ROUNDS // 4, "they mostly kept each other from it"
-    assert sorted(boltseal("tags", plain.reference("two/writers")).out.split()) == [
-        f"t{number}" for number in range(AT_ONCE)
-    ]
 
 
 @pytest.mark.slow

@@ -160,7 +160,7 @@ class Claim:
         if self._written is None or self.doubts:
             return
         try:
-            gone = manifests.delete(self._repository, self._written, attempts=1)
+            gone = manifests.delete(self._repository, self._written, attempts=3)
         except TransientError:
             return
         except BoltsealError:
