@@ -175,7 +175,7 @@ def test_a_wrong_diff_id_is_refused(tmp_path: Path, keys: Path) -> None:
     who = ("-r", f"jwe:{keys}/p256.pub.pem", "--salt")
     run = boltseal("encrypt", app.reference(), f"oci:{tmp_path}/sealed:v1", *who)
     assert (run.code, "belongs to another image" in run.err) == (4, True)
-    assert not (tmp_path / "sealed" / "index.json").exists()
+    assert not (tmp_path / "sealed").exists()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_layers_that_take_no_salt(
     who = ("-r", f"jwe:{keys}/p256.pub.pem", "--salt")
     run = boltseal("encrypt", app.reference(), f"oci:{tmp_path}/sealed:v1", *who)
     assert (run.code, message in run.err) == (code, True), run.err
-    assert not (tmp_path / "sealed" / "index.json").exists()
+    assert not (tmp_path / "sealed").exists()
 
 
 def test_what_makes_no_sense(tmp_path: Path, keys: Path) -> None:
@@ -215,6 +215,23 @@ def test_what_makes_no_sense(tmp_path: Path, keys: Path) -> None:
     wasm.tag(manifest["mediaType"], *wasm.blob(compact(manifest)))
     run = boltseal("encrypt", wasm.reference(), f"oci:{tmp_path}/s:v1", *who, "--salt")
     assert (run.code, "is no tar archive" in run.err) == (1, True)
+
+
+def test_an_image_of_docker(tmp_path: Path, keys: Path) -> None:
+    app = image(tmp_path / "app", {"container": "0a"}, types=[GZIP], tars=[A])
+    manifest, _ = config_of(app)
+    docker = "application/vnd.docker"
+    manifest["mediaType"] = f"{docker}.distribution.manifest.v2+json"
+    manifest["config"]["mediaType"] = f"{docker}.container.image.v1+json"
+    manifest["layers"][0]["mediaType"] = f"{docker}.image.rootfs.diff.tar.gzip"
+    app.entries.clear()
+    app.tag(manifest["mediaType"], *app.blob(compact(manifest)))
+    encrypt(app, f"oci:{tmp_path}/sealed:v1", keys, "--scrub")
+    run = boltseal("verify", f"oci:{tmp_path}/sealed:v1", "-k", keys / "p256.pem")
+    assert run.code == 0, run.err
+    manifest, raw = config_of(tmp_path / "sealed")
+    assert manifest["layers"][0]["mediaType"] == f"{GZIP}+encrypted"
+    assert "container" not in json.loads(raw)
 
 
 def test_into_a_registry_and_archives(tmp_path: Path, keys: Path) -> None:

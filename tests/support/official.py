@@ -131,6 +131,60 @@ DEBIAN: dict[str, Any] = {
     },
     "docker_version": "20.10.12",
 }
+PHP: dict[str, Any] = {
+    "config": {
+        "Env": [
+            "PHPIZE_DEPS=autoconf \t\tdpkg-dev \t\tfile \t\tg++ \t\tgcc",
+            "PHP_INI_DIR=/usr/local/etc/php",
+            "PHP_CFLAGS=-fstack-protector-strong -fpic -fpie -O2 -D_LARGEFILE_SOURCE",
+            f"GPG_KEYS={'39B641343D8C104B2B146DC3F9C39DC0B9698544'} {'E60913E4DF209907' * 2}CF2A795A",
+            "PHP_ASC_URL=https://www.php.net/distributions/php-8.3.12.tar.xz.asc",
+        ]
+    }
+}
+RABBITMQ: dict[str, Any] = {
+    "config": {
+        "Env": [
+            "RABBITMQ_DATA_DIR=/var/lib/rabbitmq",
+            "RABBITMQ_PGP_KEY_ID=0x0A9AF2115F4687BD29803A206B73A36E6026DFCA",
+            "OPENSSL_PGP_KEY_IDS=0x8657ABB260F056B1E5190839D9C4D26D0E604491 0xBA5473A2B0587B07",
+        ]
+    }
+}
+NGINX_ALPINE: dict[str, Any] = {
+    "history": [
+        {
+            "created_by": 'RUN /bin/sh -c set -x && KEY_SHA512="' + "e09fa32f0a0eab2b" * 8 + '" && '
+            "wget -O /tmp/nginx_signing.rsa.pub https://nginx.org/keys/nginx_signing.rsa.pub && "
+            'if echo "$KEY_SHA512 */tmp/nginx_signing.rsa.pub" | sha512sum -c -; then echo '
+            '"key verification succeeded!"; fi'
+        }
+    ]
+}
+CUDA: dict[str, Any] = {
+    "config": {
+        "Env": [
+            "NVIDIA_REQUIRE_CUDA=cuda>=12.6 brand=tesla,driver>=470,driver<471",
+            "NV_CUDA_CUDART_VERSION=12.6.68-1",
+            "LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64",
+        ],
+        "Labels": {"maintainer": "NVIDIA CORPORATION <cudatools@nvidia.com>"},
+    }
+}
+JENKINS: dict[str, Any] = {
+    "config": {
+        "Env": [
+            "JENKINS_UC=https://updates.jenkins.io",
+            "COPY_REFERENCE_FILE_LOG=/var/jenkins_home/copy_reference_file.log",
+            "REF=/usr/share/jenkins/ref",
+            "JENKINS_SLAVE_AGENT_PORT=50000",
+        ],
+        "Labels": {"org.opencontainers.image.revision": "bd8e1cf3b3d0c3e4a7e17b4d3b2a1b0c9d8e7f60"},
+    },
+    "history": [
+        {"created_by": "|4 uid=1000 gid=1000 user=jenkins JENKINS_SHA=" + "1163c4554dc9" * 5}
+    ],
+}
 MYSQL_LIKE: dict[str, Any] = {  # names that are about secrets, and hold none
     "config": {
         "Env": [

@@ -17,8 +17,8 @@ _WORDS = re.compile(r"[A-Z]{1,200}(?![a-z])|[A-Z]?[a-z]{1,200}|[0-9]{1,200}")
 
 # Words that make a name a secret's, alone or two together.
 _SECRET = re.compile(
-    r"PASS(?:WORD|WD|PHRASE|CODE)S?|SECRETS?|TOKEN|CREDENTIALS?|CLIENTSECRET|PSK"
-    r"|(?:API|SECRET|ACCESS|PRIVATE)KEY|(?:AUTH|ACCESS)TOKEN"
+    r"[A-Z]*(?:PASS(?:WORD|WD|PHRASE|CODE)S?|SECRETS?|TOKEN|CREDENTIALS?)|PSK"  # PGPASSWORD, too
+    r"|(?:API|SECRET|ACCESS|PRIVATE)KEY"
 )
 _SECRET_LAST = re.compile(r"PASS|PWD|PW")  # at the end of a longer name alone
 _KEY_OF = re.compile(

@@ -90,6 +90,7 @@ def assert_untold(found: list[Any], secret: str) -> None:
 
 NAMED: list[tuple[dict[str, Any], str, str]] = [
     ({"config": {"Env": [f"DB_PASSWORD={SECRET}"]}}, "config.Env[0]", "DB_PASSWORD"),
+    ({"config": {"Env": [f"PGPASSWORD={SECRET}"]}}, "config.Env[0]", "PGPASSWORD"),
     ({"config": {"Env": ["A=b", "dbPassword=p&ss; word"]}}, "config.Env[1]", "dbPassword"),
     ({"config": {"Env": [f"AWS_SECRET_ACCESS_KEY={made_up(40)}"]}}, "config.Env[0]",
      "AWS_SECRET_ACCESS_KEY"),
