@@ -137,7 +137,7 @@ PHP: dict[str, Any] = {
             "PHPIZE_DEPS=autoconf \t\tdpkg-dev \t\tfile \t\tg++ \t\tgcc",
             "PHP_INI_DIR=/usr/local/etc/php",
             "PHP_CFLAGS=-fstack-protector-strong -fpic -fpie -O2 -D_LARGEFILE_SOURCE",
-            f"GPG_KEYS={'39B641343D8C104B2B146DC3F9C39DC0B9698544'} {'E60913E4DF209907' * 2}CF2A795A",
+            "GPG_KEYS=39B641343D8C104B2B146DC3F9C39DC0B9698544 " + "E60913E4DF" * 4,
             "PHP_ASC_URL=https://www.php.net/distributions/php-8.3.12.tar.xz.asc",
         ]
     }

@@ -59,6 +59,5 @@ def scrub(session: Session, what: Scrub) -> None:
     if stays and (what.history or what.build):
         session.journal.warn(
             f"{stays[0].label} is an attestation and stays readable: provenance may hold the build "
-            "arguments and the commands that were scrubbed; --platform leaves none out, so build "
-            "without it (--provenance=false)"
+            "arguments and the commands that were scrubbed; build without it (--provenance=false)"
         )
