@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import signal
+import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ from boltseal.transports.registry import manifests, routes
 from boltseal.transports.registry.client import connect
 from boltseal.transports.registry.http import HttpClient
 from boltseal.transports.registry.options import RegistryOptions
-from support.cli import Run, boltseal
+from support.cli import Run, boltseal, command
 from support.images import GZIP, INDEX, compact, sha256, simple_image
 from support.proxy import Fault, proxied
 from support.registry import running
@@ -283,10 +285,33 @@ def test_a_write_that_broke_off_is_looked_for(proxy: Proxy, image: str, keys: Pa
     assert is_changed(image, keys)
 
 
+@pytest.mark.parametrize("fault", [{"status": 503}, {"cut_response": 0}])
+def test_a_claim_whose_answer_is_lost(
+    proxy: Proxy, image: str, keys: Path, fault: dict[str, Any]
+) -> None:
+    proxy.faults.append(Fault("PUT", TAG, **fault))
+    run = add(image, keys)
+    assert run.code == 0, run.err
+    assert is_changed(image, keys)
+    assert claim_now(image) is None
+
+
 def test_a_refused_write_frees_the_tag(proxy: Proxy, image: str, keys: Path) -> None:
     proxy.faults.append(Fault("PUT", "/manifests/v1$", status=403))
     assert add(image, keys).code == 1
     assert claim_now(image) is None
+
+
+def test_a_stopped_writer_takes_its_claim_back(proxy: Proxy, image: str, keys: Path) -> None:
+    before = digest(image)
+    processes: list[subprocess.Popen[bytes]] = []
+    stop = Fault("GET", TAG, skip=1, ahead=lambda: processes[0].send_signal(signal.SIGTERM))
+    proxy.faults.append(stop)
+    who = ("-r", f"jwe:{keys}/p384.pub.pem", "-k", keys / "p256.pem")
+    processes.append(subprocess.Popen(command("recipients", "add", image, *who)))
+    assert processes[0].wait(60) == 128 + signal.SIGTERM
+    assert claim_now(image) is None
+    assert digest(image) == before
 
 
 def test_a_registry_that_takes_no_empty_index(proxy: Proxy, image: str, keys: Path) -> None:
