@@ -77,6 +77,8 @@ class DaskExecutor:
         self._fill(coming)
         for future in coming:
             yield self._result(future)
+            del self._running[future]  # whoever asks for the next one has kept it
+            future.release()
             self._fill(coming)
 
     def stop(self) -> Iterator[Result]:
@@ -104,13 +106,11 @@ class DaskExecutor:
             coming.add(future)
 
     def _result(self, future: Any) -> Result:
-        number = self._running.pop(future)
+        number = self._running[future]
         try:
             found = Result.from_json(future.result())
         except Exception as error:  # noqa: BLE001  whatever a cluster fails with
             return Result(number, FAILED, failure=Failure.of(_explained(error)))
-        finally:
-            future.release()
         if found.number != number:
             return Result(number, FAILED, failure=Failure.of(ClusterError("it sent nonsense")))
         return found

@@ -37,7 +37,8 @@ class Executor(Protocol):
     def stop(self) -> Iterator[Result]:
         """Begin nothing more, and stop what runs where that is possible.
 
-        Results of what was finished meanwhile come out here. Called once at the end of every run.
+        Results of what was finished meanwhile come out here, and once more the last one that
+        :meth:`completed` gave: a signal may have come before it was kept. Called once, at the end.
         """
 
 
@@ -47,7 +48,8 @@ class Threads:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._todo: deque[Task] = deque()
-        self._ended: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+        self._ended: deque[Result | BaseException] = deque()
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._left = 0
@@ -64,19 +66,20 @@ class Threads:
             self._threads.append(thread)
             thread.start()
         while self._left:
-            ended = self._ended.get()
+            self._news.get()
+            ended = self._ended[0]
             if isinstance(ended, BaseException):
                 raise ended
-            self._left -= 1
             yield ended
+            self._ended.popleft()  # whoever asks for the next one has kept it
+            self._left -= 1
 
     def stop(self) -> Iterator[Result]:
         self._stopped.set()
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        while not self._ended.empty():
-            ended = self._ended.get()
+        for ended in list(self._ended):
             if not isinstance(ended, BaseException):
                 yield ended
 
@@ -87,12 +90,12 @@ class Threads:
             except IndexError:
                 return
             try:
-                self._ended.put(perform(task, self._look))
+                self._ended.append(perform(task, self._look))
             except StoppedError:
                 return
             except BaseException as error:  # noqa: BLE001  raised again by completed()
-                self._ended.put(error)
-                return
+                self._ended.append(error)
+            self._news.put(None)
 
     def _look(self, progress: Progress) -> None:
         if self._stopped.is_set():

@@ -59,7 +59,6 @@ class Journal:
         self.entries: dict[str, Entry] = {}
         self._header = dict(header)
         self._fd = -1
-        self._size = 0
 
     def __enter__(self) -> Self:
         with files.storage_errors(f"opening the journal {self.path}"):
@@ -112,7 +111,6 @@ class Journal:
         if whole != len(raw):  # the end of a run that was killed
             with files.storage_errors("writing it"):
                 os.ftruncate(self._fd, whole)
-        self._size = whole
         if not whole:
             self._append({_FORMAT: _VERSION, **self._header})
             self._sync_folder()
@@ -125,12 +123,12 @@ class Journal:
                 f"a line of the journal is over the limit of {MAX_JOURNAL_LINE_BYTES} bytes"
             )
         with files.storage_errors(f"writing the journal {self.path}"):
+            before = os.fstat(self._fd).st_size
             written = os.write(self._fd, data)
             if written != len(data):  # the disk is full: half a line must not stay
-                os.ftruncate(self._fd, self._size)
+                os.ftruncate(self._fd, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._fd)
-        self._size += len(data)
 
     def _sync_folder(self) -> None:
         with files.storage_errors(f"writing the journal {self.path}"):

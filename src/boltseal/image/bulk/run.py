@@ -151,7 +151,12 @@ class _Run:
         return Before(old.source_digest, old.digest)
 
     def note(self, result: Result, journal: Journal | None) -> ImageResult:
-        """One image has ended: that is known for good before anything else is done."""
+        """One image has ended: that is known for good before anything else is done.
+
+        A result may come twice.
+        """
+        if result.number in self.ended:
+            return self.ended[result.number]
         job = self.jobs[result.number]
         source, destination = str(job.source), str(job.destination)
         if journal is not None and result.state != SKIPPED:
