@@ -217,6 +217,15 @@ def test_what_makes_no_sense(tmp_path: Path, keys: Path) -> None:
     assert (run.code, "is no tar archive" in run.err) == (1, True)
 
 
+def test_layers_that_were_encrypted_before_are_warned_of(tmp_path: Path, keys: Path) -> None:
+    app = image(tmp_path / "app", {}, types=[GZIP], tars=[A])
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    assert boltseal("encrypt", app.reference(), f"oci:{tmp_path}/one:v1", *who).code == 0
+    run = boltseal("encrypt", f"oci:{tmp_path}/one:v1", f"oci:{tmp_path}/two:v1", *who, "--salt")
+    assert "layers that were encrypted before were not salted" in run.err
+    assert diff_ids(tmp_path / "two") == [sha256(A)]
+
+
 def test_an_image_of_docker(tmp_path: Path, keys: Path) -> None:
     app = image(tmp_path / "app", {"container": "0a"}, types=[GZIP], tars=[A])
     manifest, _ = config_of(app)

@@ -92,6 +92,9 @@ class Hiding:
 
     def finish(self, session: Session) -> None:
         """After the layers are written: enter new diff ids, and say what that means."""
+        before = ("already encrypted", "recipients added")
+        if self.salt and any(one.action in before for one in session.journal.layers):
+            session.journal.warn("layers that were encrypted before were not salted")
         if not session.diff_ids:
             return
         for node in tree.manifests(session.node):
@@ -112,11 +115,6 @@ class Hiding:
             "the layers were salted: decrypting gives the same files back, and layers and an image "
             "of other digests"
         )
-        if any(
-            one.action in ("already encrypted", "recipients added")
-            for one in session.journal.layers
-        ):
-            session.journal.warn("layers that were encrypted before were not salted")
 
 
 def _warn_of_old_ones(
