@@ -134,6 +134,11 @@ OPENS: dict[str, Sent] = {
     "fields of a later version": sent(
         change=in_front(b"\x18\x07" + b"\x21" + bytes(8) + b"\x2d" + bytes(4) + b"\x32\x01x")
     ),
+    "docker's type with the suffix": sent(
+        document=set_in(
+            "Descriptor/mediaType", "application/vnd.docker.image.rootfs.diff.tar.gzip+encrypted"
+        )
+    ),
     "members of a later version": sent(document=set_in("Added", {"in": ["2030"]})),
     "parameters of others": sent(others={"somebody": [b"else"], "pkcs11-config": [b"a: b"]}),
 }

@@ -117,10 +117,12 @@ def load_bytes(
     if certificates and not _has_private(raw):
         return Loaded(label, None, certificates)
     if b"PRIVATE KEY-----" in raw:
-        from boltseal.keywrap.pq import hybrid, keys
+        from boltseal.keywrap.pq import hybrid
 
         hybrid_key = hybrid.load_private(raw)
         if hybrid_key is not None:
+            from boltseal.keywrap.pq import keys
+
             return Loaded(label, keys.HybridIdentity(hybrid_key, label))
     return Loaded(label, _rsa_or_ec(raw, label, passphrase), certificates)
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from boltseal.errors import BoltsealError, MalformedError
-from boltseal.keywrap import parse
 from boltseal.keywrap.collect import Collection
 from boltseal.spec import annotations as names
 
@@ -94,6 +93,8 @@ def _add(found: Collection, label: str, add: Callable[[], object]) -> None:
 
 
 def _add_named(found: Collection, text: str, options: KeyOptions) -> None:
+    from boltseal.keywrap import parse
+
     special = parse.special_identity(text, options)
     if special is not None:
         found.add(special)
