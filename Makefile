@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-.PHONY: help demo test fuzz lint check bench bench-registry bench-recipients bench-startup lock clean
+.PHONY: help demo test fuzz lint check bench bench-registry bench-recipients bench-startup bench-unpack lock clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
@@ -40,6 +40,10 @@ bench-registry: ## push and pull 8 x 256 MiB beside skopeo, through a registry o
 bench-recipients: ## change the recipients of 2 GiB in a registry, beside what skopeo needs for it
 	@sh tools/bootstrap.sh dev
 	@$(PY) -m bench.recipients $(ARGS)
+
+bench-unpack: ## unpack an encrypted Debian image beside umoci, with skopeo and without
+	@sh tools/bootstrap.sh dev
+	@$(PY) -m bench.unpack $(ARGS)
 
 bench-startup: ## what one start costs
 	@sh tools/bootstrap.sh dev

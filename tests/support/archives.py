@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from support.images import TAR, Layout, add_manifest
 
@@ -51,7 +51,9 @@ def device(name: str, major: int, minor: int, **more: Any) -> tuple[tarfile.TarI
 
 
 def archive(
-    *entries: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT, end: bool = True
+    *entries: tuple[tarfile.TarInfo, bytes],
+    form: Literal[0, 1, 2] = tarfile.PAX_FORMAT,
+    end: bool = True,
 ) -> bytes:
     """A tar archive of these entries, in this order, whatever they are."""
     raw = bytearray()
