@@ -221,14 +221,41 @@ def _remove_cgroups(name: str) -> None:
             place.rmdir()
 
 
+def _lacking() -> list[str]:
+    """What containers need and this machine does not let us have."""
+    if os.geteuid() != 0:
+        return ["root"]
+    found = [f"{one} namespaces" for one in ("mnt", "uts", "ipc", "pid", "net")
+             if not Path("/proc/self/ns", one).exists()]  # fmt: skip
+    done = subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True, timeout=60)
+    if done.returncode != 0:
+        found.append("leave to make a namespace")
+    cgroups = [
+        Path(line.split()[1])
+        for line in Path("/proc/mounts").read_text().splitlines()
+        if line.split()[2] in ("cgroup", "cgroup2")
+    ]
+    if not cgroups:
+        found.append("mounted cgroups")
+    probe = cgroups[0] / f"boltseal-probe-{os.getpid()}" if cgroups else None
+    if probe is not None:
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError:
+            found.append("leave to make a cgroup")
+    return found
+
+
 @contextmanager
 def running(registry: Registry, *options: str, for_zstd: str = "") -> Iterator[Containerd]:
     """In a folder with a short name, for its sockets; nothing is left of it.
 
     The registry has to have the image ``pause:v1``. Skips where no containers run.
     """
-    if os.geteuid() != 0:
-        missing("containerd with runc needs root")
+    lacking = _lacking()
+    if lacking:
+        missing(f"containers do not run on this machine: it lacks {', '.join(lacking)}")
     require("runc")
     folder = Path(tempfile.mkdtemp(prefix="bsc", dir="/tmp"))
     daemon = Containerd(folder, registry, *options, for_zstd=for_zstd)
