@@ -92,6 +92,14 @@ def is_known(name: str, options: KeyOptions) -> bool:
     return any(table and name in table for _, table in _tables(options))
 
 
+def names(options: KeyOptions) -> tuple[str, ...]:
+    """All providers of all files. Raises UsageError for a broken file."""
+    found: dict[str, None] = {}
+    for _, table in _tables(options):
+        found.update(dict.fromkeys(table or ()))
+    return tuple(found)
+
+
 def _tables(options: KeyOptions) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """The providers of each file, in order; None for a file that may be missing and is."""
     files = [(path, _json) for path in options.provider_files]
