@@ -22,6 +22,7 @@ PAGES = [
     ROOT / "docs" / "how-to" / "keys-on-a-host.md",
     ROOT / "docs" / "how-to" / "recipients.md",
     ROOT / "docs" / "how-to" / "reuse.md",
+    ROOT / "docs" / "how-to" / "run-without-a-runtime.md",
 ]
 
 

@@ -111,7 +111,8 @@ def test_a_layer_of_another_image(tmp_path: Path) -> None:
 def test_no_key(tmp_path: Path, keys: Path, seal: Callable[[Layout], str]) -> None:
     sealed = seal(image(tmp_path / "image", [SOME]))
     run = boltseal("unpack", sealed, tmp_path / "bundle", "-k", f"{keys}/other.pem")
-    assert "no key given opens it" in refused(run, tmp_path, code=3)
+    said = refused(run, tmp_path, code=3)
+    assert f"{sealed}, linux/amd64, layer 0: no key given opens it" in said
 
 
 def test_a_place_that_is_taken(tmp_path: Path) -> None:

@@ -107,8 +107,11 @@ def unpack(
         with located(str(reference)):
             opened = stack.enter_context(open_source(reference, registry))
             node = _choose(opened, platform)
+            unlocker = Unlocker(ring, str(reference))
             with located(node.label):
-                todo = _plan(node, Unlocker(ring, str(reference)))
+                todo = _plan(node, unlocker)
+            unlocker.raise_first()
+            with located(node.label):
                 raw = read_verified(opened, node.manifest.config, "the config", MAX_CONFIG_BYTES)
                 config = parse_image_config(raw)
         staging = Staging(os.fspath(bundle))
@@ -178,7 +181,6 @@ def _plan(node: tree.ManifestNode, keys: Unlocker) -> list[UnlockedLayer | None]
             else:
                 check_clear(layer)
                 todo.append(None)
-    keys.raise_first()
     return todo
 
 
