@@ -27,6 +27,17 @@ def check_sum(block: bytes) -> None:
         raise MalformedError(DAMAGED)
 
 
+def check_times(block: bytes) -> None:
+    """Raises MalformedError for a GNU header with something else than times in their place.
+
+    Go takes that for the beginning of the name, as other writers have it there; GNU tar does not.
+    """
+    if block[257:265] == b"ustar  \0":
+        for at in (345, 357):
+            if block[at]:
+                signed_number(block[at : at + 12])
+
+
 def text(raw: bytes) -> str:
     """A field that a zero byte ends; what is not UTF-8 survives as surrogates."""
     return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_XATTR_BYTES = 64 * 1024  # bytes of the value of one extended attribute
 SPARSE = "GNU.sparse."
+PIECES = (f"{SPARSE}offset", f"{SPARSE}numbytes")  # the only ones that come more than once
 
 _SCHILY, _LIBARCHIVE = "SCHILY.xattr.", "LIBARCHIVE.xattr."
 _HONOURED = frozenset(("path", "linkpath", "size", "uid", "gid", "mtime"))
@@ -37,7 +38,7 @@ class Extended:
     def sparse_name(self, name: str) -> str:
         """The name of a sparse file; the one in its header is for readers that know none."""
         for key, value in self.sparse:
-            if key == f"{SPARSE}name":
+            if key == f"{SPARSE}name" and value:
                 return value
         return name
 
@@ -47,6 +48,7 @@ NONE = Extended()
 
 def sort_out(pax: list[tuple[str, bytes]]) -> Extended:
     """Take a header's records for what they are; those of other keys do not count."""
+    _check_once(pax)
     override: dict[str, str] = {}
     xattrs: dict[str, bytes] = {}
     also: dict[str, bytes] = {}
@@ -55,7 +57,7 @@ def sort_out(pax: list[tuple[str, bytes]]) -> Extended:
         if key in _HONOURED:
             if b"\0" in value:
                 raise MalformedError(DAMAGED)
-            if value:  # an empty one takes back what was said before
+            if value:
                 override[key] = fields.text(value)
         elif key.startswith(_SCHILY):
             xattrs[_xattr_name(key.removeprefix(_SCHILY))] = value
@@ -72,6 +74,26 @@ def sort_out(pax: list[tuple[str, bytes]]) -> Extended:
                 f"{MAX_XATTR_BYTES} bytes"
             )
     return Extended(override, xattrs, tuple(sparse))
+
+
+def _check_once(pax: list[tuple[str, bytes]]) -> None:
+    """Raises MalformedError for a record that counts and is there twice.
+
+    Readers differ: an empty one takes back what was said before, or it is the name.
+    """
+    once = [
+        key for key, _ in pax if key in _HONOURED or (key.startswith(SPARSE) and key not in PIECES)
+    ]
+    if len(set(once)) != len(once):
+        raise MalformedError(DAMAGED)
+
+
+def sparse_size(known: Mapping[str, str]) -> int:
+    """The bytes of a sparse file, holes included, under either of its two names."""
+    stated = {known[key] for key in (f"{SPARSE}size", f"{SPARSE}realsize") if key in known}
+    if len(stated) != 1:
+        raise MalformedError(DAMAGED)
+    return fields.decimal(stated.pop())
 
 
 def _xattr_name(name: str) -> str:

@@ -98,17 +98,16 @@ class TarStream:
             if kind not in _EXTENDED:
                 return self._entry(block, kind, named, pax or [])
             data = self._extended(fields.number(block[124:136]))
-            if kind == fields.PAX_GLOBAL:
-                tarpax.check_global([*fields.records(data)])
-            elif kind == fields.PAX:
+            if kind == fields.PAX:
                 if pax is not None:
                     raise MalformedError(DAMAGED)  # which of the two would count
                 pax = [*fields.records(data)]
+            elif kind != fields.PAX_GLOBAL:
+                _note_long(named, "path" if kind == fields.LONG_NAME else "linkpath", data)
+            elif named or pax is not None:
+                raise MalformedError(DAMAGED)  # Go forgets what stands before it, GNU does not
             else:
-                key = "path" if kind == fields.LONG_NAME else "linkpath"
-                if key in named:
-                    raise MalformedError(DAMAGED)
-                named[key] = fields.text(data)
+                tarpax.check_global([*fields.records(data)])
         if named or pax is not None:
             raise MalformedError("the archive ends behind an extended header")
         raise StopIteration
@@ -223,7 +222,10 @@ class TarStream:
         what = _KINDS.get(kind)
         if what is None:
             raise MalformedError(f"the archive has an entry of type {kind!r}, which no layer has")
+        fields.check_times(block)
         more = tarpax.sort_out(pax) if pax else tarpax.NONE
+        if more.sparse and (what != "file" or kind == fields.GNU_SPARSE):
+            raise MalformedError(DAMAGED)  # whether its name and map count
         override = more.override
         if named:
             if override.keys() & named.keys():
@@ -285,7 +287,7 @@ class TarStream:
         known = dict(sparse)
         version = (known.get(f"{tarpax.SPARSE}major"), known.get(f"{tarpax.SPARSE}minor"))
         if version == ("1", "0"):
-            size = fields.decimal(known.get(f"{tarpax.SPARSE}realsize", ""))
+            size = tarpax.sparse_size(known)
             left = stored
 
             def block() -> bytes:
@@ -299,13 +301,22 @@ class TarStream:
             return size, stored - used
         if version != (None, None) and version not in (("0", "0"), ("0", "1")):
             raise MalformedError("the archive has a sparse file of a form that nobody knows")
-        size = fields.decimal(known.get(f"{tarpax.SPARSE}size", ""))
-        if f"{tarpax.SPARSE}map" in known:
-            self._map = tarsparse.from_text(known[f"{tarpax.SPARSE}map"])
+        size = tarpax.sparse_size(known)
+        if listed := known.get(f"{tarpax.SPARSE}map"):
+            self._map = tarsparse.from_text(listed)
         else:
-            numbers = [one for one in sparse if one[0].endswith((".offset", ".numbytes"))]
+            numbers = [one for one in sparse if one[0] in tarpax.PIECES]
+            if not numbers and version == (None, None):
+                raise MalformedError(DAMAGED)  # to Go it is not sparse, so has another name
             self._map = tarsparse.from_numbers(numbers)
         return size, stored
+
+
+def _note_long(named: dict[str, str], key: str, data: bytes) -> None:
+    """A long name; one that is empty is no name to some, and to others that of the next header."""
+    if key in named or not (text := fields.text(data)):
+        raise MalformedError(DAMAGED)
+    named[key] = text
 
 
 def _name(block: bytes) -> str:

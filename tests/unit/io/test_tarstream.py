@@ -138,7 +138,63 @@ def test_an_end_that_is_left_out() -> None:
 GOOD = archive(file("a", b"content"))
 LONG = entry("././@LongLink", b"L", content=b"other\0")
 PAX = file("a", pax_headers={"path": "b" * 120})
+NOTE = entry("g", b"g", content=b"13 comment=x\n")
+HARMLESS = b"14 path=other\n"
+
+
+def fooling(at: int, raw: bytes, kind: bytes = b"0") -> bytes:
+    """An archive of GNU's form whose header has other bytes at a place, and a right checksum."""
+    head = bytearray(archive(entry("key", kind), form=tarfile.GNU_FORMAT))
+    head[at : at + len(raw)] = raw
+    head[148:156] = b"%06o\0 " % (sum(head[:512]) - sum(head[148:156]) + 8 * 0x20)
+    return bytes(head)
+
+
+def sparse(**more: str) -> dict[str, str]:
+    return {f"GNU.sparse.{key}": value for key, value in more.items()}
+
+
+# Each is one name to Go, which container engines read with, and another to GNU tar, or was to us.
+TWO_READINGS = {
+    "a name that is taken back": archive(
+        entry("x", b"x", content=HARMLESS + b"8 path=\n"), file("secret")
+    ),
+    "a name twice": archive(entry("x", b"x", content=HARMLESS * 2), file("secret")),
+    "a size twice": archive(entry("x", b"x", content=b"9 size=0\n8 size=\n"), file("a")),
+    "a note between name and file": archive(
+        entry("x", b"x", content=HARMLESS), NOTE, file("secret")
+    ),
+    "a note between long name and file": archive(LONG, NOTE, file("secret")),
+    "a long name that is empty": archive(entry("@", b"L", content=b"\0"), file("secret")),
+    "a prefix where GNU has times": fooling(345, b"root/private"),
+    "a sparse file of GNU with the name of another form": archive(
+        entry("x", b"x", content=b"25 GNU.sparse.name=other\n")
+    )[:1024]
+    + fooling(0, b"key", b"S"),
+    "the name of a sparse file without a map": archive(
+        file("secret", b"", pax_headers=sparse(name="other", size="6"))
+    ),
+    "the name of a sparse file with an empty map": archive(
+        file("secret", b"", pax_headers=sparse(name="other", size="6", map=""))
+    ),
+    "the name of a sparse file twice": archive(
+        entry(
+            "x",
+            b"x",
+            content=b"25 GNU.sparse.name=other\n" * 2
+            + b"21 GNU.sparse.size=6\n22 GNU.sparse.map=0,6\n",
+        ),
+        file("secret", b"secret"),
+    ),
+    "a sparse file of two sizes": archive(
+        file("a", b"xx", pax_headers=sparse(size="2", realsize="3", map="0,2"))
+    ),
+    "a folder that is sparse": archive(
+        folder("secret", pax_headers=sparse(name="other", size="0", map="0,0"))
+    ),
+}
 BAD = {
+    **TWO_READINGS,
     "noise": b"\x5a" * 1024,
     "cut in a header": GOOD[:300],
     "cut in the content": GOOD[:515],
@@ -207,7 +263,11 @@ def test_what_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.data())
 def test_any_change_is_read_or_refused(data: st.DataObject) -> None:
     """No exception but ours, whatever bytes are changed, and no piece outside of its file."""
-    raw = bytearray(archive(*EVERYTHING, form=data.draw(st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))))
+    raw = bytearray(
+        archive(
+            *EVERYTHING, form=data.draw(st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+        )
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw) - 1))
         raw[at] = data.draw(st.integers(0, 255))
