@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_HEADERS = 2_000_000  # headers of one archive, of every kind
+MAX_DETAILS = 10_000_000  # pax records and pieces of sparse files of one archive
 MAX_EXTENDED_BYTES = 1 << 20  # bytes of one extended header, extended attributes included
 MAX_NAME_BYTES = 4096  # bytes of a name or of a link's target
 MAX_FILE_BYTES = 1 << 40  # bytes of one file, its holes included
@@ -79,6 +80,7 @@ class TarStream:
         self._padding = 0  # bytes behind it
         self._map: tarsparse.Map | None = None
         self._headers = 0
+        self._details = 0
         self._ended = False
 
     def __iter__(self) -> Self:
@@ -101,13 +103,13 @@ class TarStream:
             if kind == fields.PAX:
                 if pax is not None:
                     raise MalformedError(DAMAGED)  # which of the two would count
-                pax = [*fields.records(data)]
+                pax = self._records(data)
             elif kind != fields.PAX_GLOBAL:
                 _note_long(named, "path" if kind == fields.LONG_NAME else "linkpath", data)
             elif named or pax is not None:
                 raise MalformedError(DAMAGED)  # Go forgets what stands before it, GNU does not
             else:
-                tarpax.check_global([*fields.records(data)])
+                tarpax.check_global(self._records(data))
         if named or pax is not None:
             raise MalformedError("the archive ends behind an extended header")
         raise StopIteration
@@ -214,6 +216,19 @@ class TarStream:
         self._skip(-size % BLOCK)
         return data
 
+    def _records(self, data: bytes) -> list[tuple[str, bytes]]:
+        found = [*fields.records(data)]
+        self._count(len(found))
+        return found
+
+    def _count(self, details: int) -> None:
+        """They pack better than anything: few bytes of a layer are many of them."""
+        self._details += details
+        if self._details > MAX_DETAILS:
+            raise LimitExceededError(
+                f"the archive has more than the limit of {MAX_DETAILS} records and pieces of files"
+            )
+
     # --- entries
 
     def _entry(
@@ -279,6 +294,7 @@ class TarStream:
                 f"the archive has a file larger than the limit of {MAX_FILE_BYTES} bytes"
             )
         if self._map is not None:
+            self._count(len(self._map))
             tarsparse.check(self._map, size, stored)
         self._left = stored
         return size

@@ -251,6 +251,13 @@ def test_what_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(LimitExceededError):
             read(raw)
+    monkeypatch.setattr(tarstream, "MAX_DETAILS", 7)
+    for raw in (
+        archive(NOTE, file("a", pax_headers={str(number): "x" for number in range(7)})),
+        archive(file("a", b"xxx", pax_headers=sparse(size="9", map="0,1,2,1,4,1,6,0,8,0,8,0"))),
+    ):
+        with pytest.raises(LimitExceededError, match="7 records"):
+            read(raw)
     monkeypatch.setattr(tarsparse, "MAX_PIECES", 3)
     pieces_ = {"GNU.sparse.size": "9", "GNU.sparse.map": "0,1,2,1,4,1,6,1,8,1"}
     with pytest.raises(LimitExceededError, match="3 pieces"):
