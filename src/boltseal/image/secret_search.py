@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_NESTED = 3  # quotes inside quotes that are looked into
-_MAX_SHOWN = 80  # characters of a name or a place
+_MAX_SHOWN = 80  # characters of a name
+_MAX_PLACE = 400  # characters of a place
+_SHORTEST = 8  # characters of a text that can hold a name with a secret: PSK=abcd
 
 # NAME=value, NAME="value" and --name value, as in shells, Dockerfiles and connection strings.
 _ASSIGNED = re.compile(
@@ -37,6 +39,9 @@ _ENV = "env"
 _NAMED = "a value under a name that says so"
 
 
+_Below = tuple[str, str, Any]  # where it stands, the name before it, and the value
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A likely secret: where it stands, what it is called there, and what it looks like."""
@@ -48,33 +53,42 @@ class Found:
 
 def search(document: Any, place: str = "") -> Iterator[Found]:
     """Everything in a parsed JSON document that looks like a secret; values are never told."""
-    todo: list[tuple[str, str, Any]] = [(place, "", document)]
+    # iterators, not lists: each place is a text, and a document of 4 MiB may have millions
+    todo: list[Iterator[Found | _Below]] = [iter([(place, "", document)])]
     while todo:
-        where, name, value = todo.pop()
-        if isinstance(value, dict):
-            below, found = _members(where, value)
-            todo += reversed(below)
-            yield from found
-        elif isinstance(value, list):
-            yield from _options(where, value)
-            # variables of the environment are assignments; elsewhere the list's name speaks
-            inner = _ENV if name.casefold() == _ENV else name
-            todo += [(f"{where}[{at}]", inner, one) for at, one in reversed([*enumerate(value)])]
-        elif isinstance(value, str):
-            yield from _unpacked(where, name, value)
+        one = next(todo[-1], None)
+        if one is None:
+            todo.pop()
+        elif isinstance(one, Found):
+            yield one
+        else:
+            where, name, value = one
+            if isinstance(value, dict):
+                todo.append(_members(where, value))
+            elif isinstance(value, list):
+                todo.append(_elements(where, name, value))
+            elif isinstance(value, str):
+                yield from _unpacked(where, name, value)
 
 
-def _members(where: str, value: dict[str, Any]) -> tuple[list[tuple[str, str, Any]], list[Found]]:
+def _members(where: str, value: dict[str, Any]) -> Iterator[Found | _Below]:
     """What is below an object; a name that is itself a secret is not shown."""
-    below: list[tuple[str, str, Any]] = []
-    found: list[Found] = []
     for key, one in value.items():
         kinds = [*known_forms(key)]
         shown = "…" if kinds else key[:_MAX_SHOWN]
         place = f"{where}.{shown}" if where else shown
-        found += [Found(place, "", kind) for kind in kinds]
-        below.append((place, key, one))
-    return below, found
+        yield from (Found(place, "", kind) for kind in kinds)
+        yield place[:_MAX_PLACE], key, one
+
+
+def _elements(where: str, name: str, value: list[Any]) -> Iterator[Found | _Below]:
+    """What is below an array."""
+    yield from _options(where, value)
+    # variables of the environment are assignments; elsewhere the list's name speaks
+    inner = _ENV if name.casefold() == _ENV else name
+    for at, one in enumerate(value):
+        if isinstance(one, (str, dict, list)):
+            yield f"{where}[{at}]"[:_MAX_PLACE], inner, one
 
 
 def _options(where: str, words: list[Any]) -> Iterator[Found]:
@@ -100,12 +114,13 @@ def _unpacked(where: str, name: str, text: str) -> Iterator[Found]:
 
 def _text(where: str, name: str, text: str) -> Iterator[Found]:
     called = ""
+    kinds = [*known_forms(text)]  # of a variable's name, too, and of one without a value
     if name == _ENV:
         called, _, text = text.partition("=")
         name = called
-    kinds = [*known_forms(text)]
+    shown = "…" if kinds and any(known_forms(called)) else called[:_MAX_SHOWN]
     for kind in kinds:
-        yield Found(where, called[:_MAX_SHOWN], kind)
+        yield Found(where, shown, kind)
     if kinds:  # one reason is enough
         return
     if name and (called or " " not in text) and is_secret(name, text):
@@ -118,6 +133,8 @@ def _text(where: str, name: str, text: str) -> Iterator[Found]:
 
 def _names(text: str, depth: int) -> Iterator[str]:
     """The names in a text whose values look like secrets."""
+    if len(text) < _SHORTEST:
+        return
     for match in _ASSIGNED.finditer(text):
         name, double, single, bare = match.groups()
         value = next(one for one in (double, single, bare) if one is not None)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import string
+import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boltseal.image import secret_forms
 from boltseal.image.secret_names import is_secret
 from boltseal.image.secret_search import search
 from support import official
@@ -143,6 +146,41 @@ def test_what_buildkit_packs_is_looked_into() -> None:
 def test_a_member_that_is_itself_a_secret_is_not_told() -> None:
     found = list(search({"config": {"Labels": {FORMS["GitHub token"]: "x"}}}))
     assert [(one.place, one.kind) for one in found] == [("config.Labels.…", "GitHub token")]
+
+
+def test_a_variable_that_is_itself_a_secret_is_found_and_not_told() -> None:
+    secret = FORMS["GitHub token"]
+    for text in (secret, f"{secret}=", f"{secret}={FORMS['AWS access key']}"):
+        found = list(search({"config": {"Env": [text]}}))
+        assert "GitHub token" in {one.kind for one in found}
+        assert_untold(found, secret)
+
+
+@pytest.mark.parametrize("kind", secret_forms._FORMS)
+def test_no_form_is_passed_over_by_the_look_that_comes_first(kind: str) -> None:
+    pattern = re.compile(secret_forms._FORMS[kind])
+
+    @settings(max_examples=20)
+    @given(st.from_regex(pattern))
+    def check(text: str) -> None:
+        assert secret_forms._hint().search(text)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "inside", [[1] * 50_000, [""] * 50_000, {str(n): 0 for n in range(50_000)}]
+)
+def test_places_of_a_hostile_document_are_not_all_in_memory(inside: Any) -> None:
+    document = inside
+    for number in range(50):
+        document = {f"{number}" * 40: document}
+    tracemalloc.start()
+    try:
+        assert list(search(document)) == []
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
