@@ -248,7 +248,9 @@ def _lacking() -> list[str]:
 
 
 @contextmanager
-def running(registry: Registry, *options: str, for_zstd: str = "") -> Iterator[Containerd]:
+def running(
+    registry: Registry, *options: str, for_zstd: str = "", kind: type[Containerd] = Containerd
+) -> Iterator[Containerd]:
     """In a folder with a short name, for its sockets; nothing is left of it.
 
     The registry has to have the image ``pause:v1``. Skips where no containers run.
@@ -258,7 +260,7 @@ def running(registry: Registry, *options: str, for_zstd: str = "") -> Iterator[C
         missing(f"containers do not run on this machine: it lacks {', '.join(lacking)}")
     require("runc")
     folder = Path(tempfile.mkdtemp(prefix="bsc", dir="/tmp"))
-    daemon = Containerd(folder, registry, *options, for_zstd=for_zstd)
+    daemon = kind(folder, registry, *options, for_zstd=for_zstd)
     try:
         daemon.start()
         daemon.check()

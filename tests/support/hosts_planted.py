@@ -59,7 +59,7 @@ def many(host: FakeHost) -> None:
 
 def zstd_by_its_own_name(host: FakeHost) -> None:
     """What everybody's examples do."""
-    host.replace(CONTAINERD, f", {ZSTD}", "")
+    host.replace(CONTAINERD, f"{ZSTD},", "")
     text = host.path(CONTAINERD).read_text()
     name = GZIP_NAME.replace("tar.gzip", "tar.zstd")
     entry = text[text.index(GZIP_NAME) :].replace(GZIP_NAME, name).replace(GZIP, ZSTD)
@@ -130,15 +130,15 @@ PLANTED: dict[str, tuple[Any, str, str, str, str, str]] = {
         "containerd", "key model's section", "fail", "where containerd 2.x looks", "move it to",
     ),
     "gzip is not accepted": (
-        lambda h: h.replace(CONTAINERD, f"{GZIP}, ", ""),
+        lambda h: h.replace(CONTAINERD, f"{GZIP},", ""),
         "containerd", "layers of tar+gzip", "fail", "no stream processor accepts", f"list {GZIP}",
     ),
     "zstd is not accepted": (
-        lambda h: h.replace(CONTAINERD, f", {ZSTD}", ""),
+        lambda h: h.replace(CONTAINERD, f"{ZSTD},", ""),
         "containerd", "layers of tar+zstd", "warn", "no stream processor accepts", f"list {ZSTD}",
     ),
     "tar is not accepted": (
-        lambda h: h.replace(CONTAINERD, f"accepts = [{TAR}]", "accepts = []"),
+        lambda h: h.replace(CONTAINERD, f"{TAR},", ""),
         "containerd", "layers of tar", "fail", "no stream processor accepts", f"list {TAR}",
     ),
     "the name that gets no payload": (
@@ -151,7 +151,7 @@ PLANTED: dict[str, tuple[Any, str, str, str, str, str]] = {
         "containerd", "layers of tar", "fail", "both accept them", "and there alone",
     ),
     "plain layers are sent there": (
-        lambda h: h.replace(CONTAINERD, GZIP, f"{GZIP}, {GZIP.replace('+encrypted', '')}"),
+        lambda h: h.replace(CONTAINERD, f"{GZIP},", f"{GZIP.replace('+encrypted', '')},{GZIP},"),
         "containerd", "decoder.v1.tar.gzip: media types", "fail", "no type of an encrypted layer",
         "end in +encrypted",
     ),
@@ -204,6 +204,10 @@ PLANTED: dict[str, tuple[Any, str, str, str, str, str]] = {
     "keys are relative": (
         lambda h: h.replace(CONTAINERD, f'"{KEYS}"]', '"keys"]'),
         "containerd", "decoder.v1.tar: keys", "fail", "relative to wherever", "its whole path",
+    ),
+    "TMPDIR is missing": (
+        lambda h: h.replace(CONTAINERD, "  env = [", '  env = ["TMPDIR=/nowhere", '),
+        "containerd", "decoder.v1.tar: room for layers", "fail", "is no folder", "install -d",
     ),
     "provider file is missing": (
         lambda h: remove(h, PROVIDERS),

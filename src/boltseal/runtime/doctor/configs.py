@@ -65,12 +65,14 @@ def _containerd(wishes: Wishes) -> str:
         "# second takes zstd, too; containerd looks at the plain layer to see what it is.",
     ]
     for name, accepts, returns in (
-        (WITH_PAYLOAD[0], [TAR], TAR),
-        (WITH_PAYLOAD[1], [GZIP, ZSTD], GZIP),
+        (WITH_PAYLOAD[0], [TAR, _foreign(TAR)], TAR),
+        (WITH_PAYLOAD[1], [GZIP, ZSTD, _foreign(GZIP), _foreign(ZSTD)], GZIP),
     ):
         lines += [
             f"[stream_processors.{_quoted(name)}]",
-            f"  accepts = {json.dumps([f'{one}+encrypted' for one in accepts])}",
+            "  accepts = [",
+            *(f'    "{one}+encrypted",' for one in accepts),
+            "  ]",
             f"  returns = {_quoted(returns)}",
             f"  path = {_quoted(wishes.decoder)}",
             f"  args = {json.dumps(_arguments(wishes))}",
@@ -78,6 +80,11 @@ def _containerd(wishes: Wishes) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _foreign(kind: str) -> str:
+    """The same for layers that may be somewhere else than in the registry."""
+    return kind.replace(".layer.v1", ".layer.nondistributable.v1")
 
 
 def _arguments(wishes: Wishes) -> list[str]:

@@ -87,6 +87,12 @@ class Processor:
         return None
 
     @property
+    def spool(self) -> str | None:
+        """The folder in which it lets large layers wait, where one is named."""
+        values = [one.partition("=")[2] for one in self.env if one.startswith("TMPDIR=")]
+        return values[-1] if values else None
+
+    @property
     def names_keys(self) -> bool:
         """Whether its arguments name keys one by one."""
         return any(word.partition("=")[0] in ("-k", "--key") for word in self.args)
@@ -242,6 +248,12 @@ def _keys(host: Host, one: Processor) -> Iterator[Finding]:
         )
     else:
         yield SUBJECT.ok(check, one.folder or one.providers or "named one by one")
+    if one.spool is not None and not os.path.isdir(host.place(one.spool)):
+        yield SUBJECT.fail(
+            f"{_short(one)}: room for layers",
+            f"TMPDIR names {one.spool}, which is no folder",
+            f"install -d -m 0700 {one.spool}",
+        )
     if one.providers is not None and not os.path.lexists(host.place(one.providers)):
         make = SUBJECT.warn if one.folder else SUBJECT.fail
         yield make(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import files, strictjson
-from boltseal.errors import BoltsealError, UsageError
+from boltseal.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,10 +33,11 @@ _HOW = "see docs/how-to/refuse-starts.md for the runtimes that say it"
 @dataclass(frozen=True, slots=True)
 class Started:
     """A container before it starts. ``image`` is None for a pod's own, which has no program of
-    anybody's in it."""
+    anybody's in it; ``digest`` is known where the runtime's storage has it."""
 
     identifier: str
     image: str | None
+    digest: str | None = None
 
 
 def parse(raw: bytes) -> Started:
@@ -55,12 +56,12 @@ def parse(raw: bytes) -> Started:
         raise UsageError(f"{what} has annotations that are no texts")
     if _SANDBOX in (annotations.get(_CRI_TYPE), annotations.get(_CRIO_TYPE)):
         return Started(identifier, None)
-    image = _recorded(identifier, bundle) or _annotated(annotations)
+    image, digest = _recorded(identifier, bundle) or (_annotated(annotations), None)
     if image is None:
         raise UsageError(f"{what} does not say which image it is made of", hint=_HOW)
     if len(image) > MAX_NAME:
         raise UsageError(f"{what} has a name of an image of more than {MAX_NAME} characters")
-    return Started(identifier, image)
+    return Started(identifier, image, digest)
 
 
 def _annotated(annotations: Mapping[str, Any]) -> str | None:
@@ -72,8 +73,9 @@ def _annotated(annotations: Mapping[str, Any]) -> str | None:
     return name
 
 
-def _recorded(identifier: str, bundle: str) -> str | None:
-    """What Podman's storage says of a container in ``<root>/<driver>-containers/<id>/userdata``.
+def _recorded(identifier: str, bundle: str) -> tuple[str, str | None] | None:
+    """What Podman's storage says of a container in ``<root>/<driver>-containers/<id>/userdata``:
+    its image's name, and the digest under which it was pulled.
 
     Its annotations come from whoever starts the container; this record does not.
     """
@@ -81,34 +83,35 @@ def _recorded(identifier: str, bundle: str) -> str | None:
     folder, name = os.path.split(above)
     if last != "userdata" or name != identifier or not folder.endswith("-containers"):
         return None
-    path = os.path.join(folder, "containers.json")
-    if not os.path.exists(path):
+    container = _entry(os.path.join(folder, "containers.json"), identifier)
+    metadata = _object(container.get("metadata"))
+    image = metadata.get("image-name")
+    if not isinstance(image, str) or not image:
         return None
-    what = "the storage's list of containers"
-    raw = files.read_user_file(path, what, max_bytes=MAX_RECORD_BYTES)
-    for entry in _list(raw, what):
-        if isinstance(entry, dict) and entry.get("id") == identifier:
-            return _image_name(entry.get("metadata"))
-    return None
+    images = os.path.join(folder.removesuffix("-containers") + "-images", "images.json")
+    digest = _entry(images, container.get("image")).get("digest")
+    return image, digest if isinstance(digest, str) else None
 
 
-def _list(raw: bytes, what: str) -> list[Any]:
-    found = strictjson.loads(raw, what, max_bytes=MAX_RECORD_BYTES)
-    return found if isinstance(found, list) else []
-
-
-def _image_name(metadata: Any) -> str | None:
-    """It is JSON in a text."""
-    if not isinstance(metadata, str):
-        return None
+def _entry(path: str, identifier: Any) -> dict[str, Any]:
+    """The object with this identifier in a list of the storage; an empty one if there is none."""
+    what = "the storage's list"
     try:
-        document = strictjson.load_object(
-            metadata.encode(), "a container's record", max_bytes=MAX_STATE_BYTES
-        )
-    except BoltsealError:
-        return None
-    name = document.get("image-name")
-    return name if isinstance(name, str) and name else None
+        raw = files.read_user_file(path, what, max_bytes=MAX_RECORD_BYTES)
+    except NotFoundError:
+        return {}
+    found = strictjson.loads(raw, f"{what} {path}", max_bytes=MAX_RECORD_BYTES)
+    for entry in found if isinstance(found, list) else []:
+        if isinstance(entry, dict) and entry.get("id") == identifier:
+            return entry
+    return {}
+
+
+def _object(text: Any) -> dict[str, Any]:
+    """An object that is written as JSON in a text."""
+    if not isinstance(text, str):
+        return {}
+    return strictjson.load_object(text.encode(), "its metadata", max_bytes=MAX_STATE_BYTES)
 
 
 def descriptor_digest(raw: bytes) -> str | None:
