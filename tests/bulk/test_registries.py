@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from boltseal.errors import BoltsealError, MalformedError
+from boltseal.errors import BoltsealError, MalformedError, UsageError
 from boltseal.image.bulk.patterns import expand, parse_pattern
+from boltseal.image.bulk.run import encrypt_many
 from boltseal.transports.registry.options import RegistryOptions
 from support.bulk import states
 from support.cli import boltseal
@@ -122,8 +123,10 @@ class Hostile(http.server.BaseHTTPRequestHandler):
     """Answers as its table says."""
 
     answers: ClassVar[dict[str, tuple[int, bytes, str]]] = {}
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
+        self.asked.append(self.path)
         path = self.path.partition("?")[0]
         status, body, link = self.answers.get(path, (200, b"{}", ""))
         self.send_response(status)
@@ -183,3 +186,25 @@ def test_hostile_tags(hostile: str, tag: str) -> None:
     }
     with pytest.raises(MalformedError, match="no tag"):
         expand(parse_pattern(f"docker://{hostile}/*:*"), RegistryOptions())
+
+
+def test_credentials_for_one_registry_go_to_no_other_of_a_list(
+    hostile: str, tmp_path: Path, keys: Path
+) -> None:
+    """Whoever writes a list chooses its hosts; they must not get what is for another one."""
+    who = [f"jwe:{keys}/p256.pub.pem"]
+    both = [(f"docker://{hostile}/a:v1", "one"), ("docker://127.0.0.2:9/b:v1", "two")]
+    given = RegistryOptions(credentials=(USER, PASSWORD), tls_verify=False)
+    Hostile.asked.clear()
+    for access in (given, (given, RegistryOptions())):
+        pairs = [(source, f"oci:{tmp_path}/{name}:v1") for source, name in both]
+        with pytest.raises(UsageError, match="credentials were given for one registry"):
+            encrypt_many(pairs, who, registry=access)
+    turned = [(f"oci:{tmp_path}/{name}:v1", target) for target, name in both]
+    with pytest.raises(UsageError, match="the destinations are in 2: "):
+        encrypt_many(turned, who, registry=(RegistryOptions(), given))
+    assert Hostile.asked == []
+    same = [(f"docker://{hostile}/{name}:v1", f"oci:{tmp_path}/{name}:v1") for name in "ab"]
+    report = encrypt_many(same, who, registry=(given, RegistryOptions()))
+    assert report.count("failed") == 2
+    assert Hostile.asked

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import UsageError, located
 from boltseal.image import tree
-from boltseal.image.arguments import access_to, as_reference, several
+from boltseal.image.arguments import as_reference, registry_of, several
 from boltseal.image.base_image import BaseImage
 from boltseal.image.select import parse_selection, selected
 
@@ -79,7 +79,9 @@ def choose(
     base = None
     if choice.except_base is not None:
         name = as_reference(choice.except_base)
-        base = BaseImage(name, node, access_to(name, image, eyes.access.source))
+        access = eyes.access
+        same = registry_of(name) == registry_of(image)
+        base = BaseImage(name, node, access.source if same else access.elsewhere)
     chosen: set[Place] = set()
     public: set[Place] = set()
     by_place = _by_place(choice, node, image)

@@ -7,7 +7,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from boltseal.errors import UsageError, located
-from boltseal.image.arguments import DEFAULT_JOBS, as_keyring, as_recipients
+from boltseal.image.arguments import (
+    DEFAULT_JOBS,
+    as_access,
+    as_keyring,
+    as_recipients,
+    as_reference,
+    registry_of,
+)
 from boltseal.image.bulk import fingerprint
 from boltseal.image.bulk.executor import Executor, Threads
 from boltseal.image.bulk.jobs import as_jobs, check_values
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from boltseal.image.arguments import Registry
     from boltseal.image.bulk.jobs import Job
     from boltseal.keywrap.base import Recipient
     from boltseal.keywrap.keyring import Keyring
@@ -58,7 +66,9 @@ def encrypt_many(
     if jobs < 1:
         raise UsageError("the number of jobs is at least 1")
     _check_options(options)
-    run = _Run(as_jobs(images), recipients, options)
+    found = as_jobs(images)
+    _check_credentials(found, options.get("registry"))
+    run = _Run(found, recipients, options)
     doer = Threads(jobs if run.is_concurrent else 1) if executor is None else executor
     with ExitStack() as stack:
         kept = None
@@ -85,6 +95,25 @@ def _check_options(options: Mapping[str, Any]) -> None:
         if name not in known:
             raise UsageError(f"{name!r} is not an option of encrypt()")
     check_values(options)
+
+
+def _check_credentials(jobs: Sequence[Job], registry: Registry) -> None:
+    """A list may have any host in it: credentials given for one registry go to no other."""
+    access = as_access(registry, DEFAULT_JOBS)
+    for what, end, names in (
+        ("sources", access.source, [job.source for job in jobs]),
+        ("destinations", access.destination, [job.destination for job in jobs]),
+    ):
+        if end is None or end.credentials is None:
+            continue
+        images = [one for one in map(as_reference, names) if one.transport == "docker"]
+        hosts = sorted({registry_of(one) for one in images})
+        if len(hosts) > 1:
+            raise UsageError(
+                f"credentials were given for one registry, and the {what} are in {len(hosts)}: "
+                f"{', '.join(hosts[:5])}",
+                hint="log in to each (boltseal login), or make a run for each",
+            )
 
 
 class _Run:
