@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuzz import bulk, planted, readers, runtimes, seeds
+from fuzz import bulk, bundles, planted, readers, runtimes, seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +125,8 @@ TARGETS = (
         "stream-payload", runtimes.payload, runtimes.payloads, runtimes.WORDS, runtimes.large
     ),
     Target("bulk", bulk.reader, bulk.given, bulk.WORDS, seeds.large_json),
+    Target("layer-archive", bundles.layer, bundles.layers, bundles.WORDS, bundles.large),
+    Target("image-config", bundles.config, bundles.configs, bundles.CONFIG_WORDS, seeds.large_json),
     Target("der", readers.der, seeds.pkcs7_packets, _DER, seeds.large_der),
 )  # fmt: skip
 _PLANTED = tuple(
