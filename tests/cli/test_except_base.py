@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -303,3 +303,50 @@ def test_an_empty_layer_may_be_chosen_in_one_place_alone(tmp_path: Path, keys: P
     assert run.code == 0, run.err
     assert states(target) == {"linux/amd64": [False, False, True, True]}
     assert boltseal("verify", target, "-k", keys / "p256.pem").code == 0
+
+
+def lie(layout: Layout, entry: dict[str, Any], place: int, plain: bytes) -> dict[str, Any]:
+    """A manifest whose config gives one layer the diff id of another content."""
+    document = layout.json(entry["digest"])
+    config = layout.json(document["config"]["digest"])
+    config["rootfs"]["diff_ids"][place] = sha256(plain)
+    digest, size = layout.blob(compact(config))
+    document["config"] |= {"digest": digest, "size": size}
+    digest, size = layout.blob(compact(document))
+    return {**entry, "digest": digest, "size": size}
+
+
+@pytest.mark.parametrize("claimed", [A, NOTHING])
+@pytest.mark.parametrize("command", ["encrypt", "plan"])
+def test_a_layer_that_only_claims_to_be_the_bases_is_not_left_readable(
+    tmp_path: Path, keys: Path, claimed: bytes, command: str
+) -> None:
+    base = image(tmp_path / "base", {"amd64": ([A, NOTHING], [GZIP, GZIP])})
+    app = Layout(tmp_path / "app")
+    made = lie(app, add_manifest(app, [A, APP, CONFIG], [ZSTD, GZIP, GZIP]), 2, claimed)
+    app.tag(made["mediaType"], made["digest"], made["size"])
+    write = (f"oci:{tmp_path}/x:1", "-r", f"jwe:{keys}/p256.pub.pem")
+    run = boltseal(
+        command, app.reference(), *write[: 3 * (command == "encrypt")],
+        "--except-base", base.reference(),
+    )  # fmt: skip
+    assert run.code == 4
+    assert "layer 2: it has the diff id of a layer of the base image, but is not" in run.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_who_calls_an_encrypted_layer_empty_elsewhere_does_not_get_it_out(
+    tmp_path: Path, keys: Path
+) -> None:
+    app = Layout(tmp_path / "app")
+    one = add_manifest(app, [A, CONFIG], [GZIP, GZIP], architecture="amd64")
+    other = add_manifest(app, [CONFIG, B], [GZIP, GZIP], architecture="arm64")
+    entries = [one, lie(app, other, 0, NOTHING)]
+    app.tag(
+        INDEX, *app.blob(compact({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}))
+    )
+    target = f"oci:{tmp_path}/x:1"
+    run = boltseal("encrypt", app.reference(), target, "-r", f"jwe:{keys}/p256.pub.pem", "--top=1")
+    assert run.code == 2
+    assert "layer 0 of linux/arm64 has the content of layer 1 of linux/amd64" in run.err
+    assert not (tmp_path / "x").exists()

@@ -5,22 +5,30 @@ compressed since. What is in the base is public already: hiding it would hide no
 cost the sharing.
 
 A base that only claims to have a layer would make a secret one readable: its config is not
-believed, but its layer read. A base that is pinned by its digest was chosen with what it says.
+believed, but its layer read. A base that is pinned by its digest was chosen with what it says. Nor
+is the image believed: a layer that it calls one of the base's, and that is another blob, is read.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from boltseal.errors import IntegrityError, NotFoundError, located
 from boltseal.image import tree
 from boltseal.image.arguments import as_reference
+from boltseal.image.parallel import attempt_layer
+from boltseal.image.report import Meter
 from boltseal.layer.verify import verify_layer
-from boltseal.spec.mediatypes import is_encrypted
+from boltseal.spec.mediatypes import is_encrypted, is_foreign
 from boltseal.transports.parse import open_source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boltseal.image.report import Progress
     from boltseal.image.tree import ManifestNode, Node
+    from boltseal.layer.verify import Verdict
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
     from boltseal.spec.platform import Platform
@@ -48,6 +56,9 @@ class BaseImage:
             _check_platforms(image, [one.platform for one in found if one.platform is not None])
             self._images = found
             shared = _clear_layers(found)
+            self._blobs = {
+                (diff_id, layer.digest) for one in found for diff_id, layer in _clear(one)
+            }
             wanted = {diff_id for one in tree.manifests(image) for diff_id in _diff_ids(one)}
             self._diff_ids = frozenset(wanted & shared.keys())
             if name.digest is None:
@@ -59,6 +70,44 @@ class BaseImage:
         return frozenset(
             index for index, diff_id in enumerate(_diff_ids(node)) if diff_id in self._diff_ids
         )
+
+    def check(
+        self, image: Node, source: ImageSource, progress: Callable[[Progress], None] | None
+    ) -> None:
+        """Whether the layers of the base are in an image, and not others under their diff ids.
+
+        Raises IntegrityError when one is not.
+        """
+        doubtful = {
+            (diff_id, layer.digest): (diff_id, layer, one.label, f"layer {index}")
+            for one in tree.manifests(image)
+            for index, (diff_id, layer) in enumerate(
+                zip(_diff_ids(one), one.manifest.layers, strict=False)
+            )
+            if diff_id in self._diff_ids
+            and (diff_id, layer.digest) not in self._blobs
+            and not is_encrypted(layer.media_type)
+        }
+        meter = Meter(sum(layer.size for _, layer, _, _ in doubtful.values()), progress)
+        for diff_id, layer, label, place in doubtful.values():
+            with located(label), located(place):
+                meter.begin(f"compare {place} of {label} with the base")
+                self._check_own(source, layer, diff_id, meter)
+
+    def _check_own(
+        self, source: ImageSource, layer: Descriptor, diff_id: Digest, meter: Meter
+    ) -> None:
+        try:
+            verdict = attempt_layer(partial(_read, source, layer, diff_id), meter)
+        except NotFoundError:
+            if layer.urls and is_foreign(layer.media_type):
+                return  # so it is not going to be written
+            raise
+        if verdict.problems:
+            raise IntegrityError(
+                "it has the diff id of a layer of the base image, but is not what its own config "
+                f"says, so it is not left readable: {verdict.problems[0]}"
+            )
 
     def layers_there(self, node: ManifestNode) -> frozenset[int]:
         """Those that are in the base of the same platform, so that a node which has it, has them.
@@ -81,12 +130,15 @@ def _diff_ids(node: ManifestNode) -> tuple[Digest, ...]:
 
 def _clear_layers(nodes: list[ManifestNode]) -> dict[Digest, Descriptor]:
     """A layer that is encrypted in the base is not public."""
-    return {
-        diff_id: layer
-        for one in nodes
-        for diff_id, layer in zip(_diff_ids(one), one.manifest.layers, strict=True)
+    return {diff_id: layer for one in nodes for diff_id, layer in _clear(one)}
+
+
+def _clear(node: ManifestNode) -> list[tuple[Digest, Descriptor]]:
+    return [
+        (diff_id, layer)
+        for diff_id, layer in zip(_diff_ids(node), node.manifest.layers, strict=True)
         if not is_encrypted(layer.media_type)
-    }
+    ]
 
 
 def _check_platforms(image: Node, have: list[Platform]) -> None:
@@ -103,13 +155,22 @@ def _check_platforms(image: Node, have: list[Platform]) -> None:
 
 
 def _check_layer(source: ImageSource, layer: Descriptor, diff_id: Digest) -> None:
-    reader = source.open(layer)
-    try:
-        verdict = verify_layer(layer, None, reader, diff_id=diff_id)
-    finally:
-        reader.close()
+    verdict = _read(source, layer, diff_id)
     if verdict.problems:
         raise IntegrityError(
             f"the base image's layer {layer.digest.short} is not what its config says, so a layer "
             f"of the same diff id is not left readable: {verdict.problems[0]}"
         )
+
+
+def _read(
+    source: ImageSource,
+    layer: Descriptor,
+    diff_id: Digest,
+    tick: Callable[[int], None] | None = None,
+) -> Verdict:
+    reader = source.open(layer)
+    try:
+        return verify_layer(layer, None, reader, diff_id=diff_id, tick=tick)
+    finally:
+        reader.close()

@@ -85,6 +85,9 @@ def choose(
     chosen: set[Place] = set()
     public: set[Place] = set()
     by_place = _by_place(choice, node, image)
+    if base is not None:
+        with located(str(image)):
+            base.check(node, eyes.source, eyes.progress)
     for one in tree.manifests(node):
         if one.is_attestation:
             continue

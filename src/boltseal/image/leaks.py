@@ -35,7 +35,7 @@ def find(image: Node, chosen: Collection[Place]) -> Iterator[Leak]:
         yield Leak(message, is_opaque=True)
     hidden: dict[Digest, str] = {}  # by blob digest and by diff id: it may be compressed anew
     for node, index, layer in _layers(image):
-        if (node.descriptor.digest, index) in chosen:
+        if (node.descriptor.digest, index) in chosen and not _is_empty(node, index):
             for content in _contents(node, index, layer):
                 hidden.setdefault(content, f"layer {index} of {node.label}")
     for node in tree.manifests(image):
@@ -58,9 +58,17 @@ def _layers(image: Node) -> Iterator[tuple[ManifestNode, int, Descriptor]]:
             yield node, index, layer
 
 
+def _is_empty(node: ManifestNode, index: int) -> bool:
+    """Whether there is nothing in a layer to hide; builders write the same one again and again.
+
+    It is what the config says. So that counts for the layer that is encrypted alone: who calls a
+    layer empty which is encrypted elsewhere does not get it out.
+    """
+    return node.config is not None and node.config.diff_ids[index] in EMPTY_DIFF_IDS
+
+
 def _contents(node: ManifestNode, index: int, layer: Descriptor) -> tuple[Digest, ...]:
-    """What tells the content of a layer that can be read; nothing for one without any."""
+    """What tells the content of a layer that can be read."""
     if is_encrypted(layer.media_type) or node.is_attestation or node.config is None:
         return (layer.digest,)
-    diff_id = node.config.diff_ids[index]
-    return () if diff_id in EMPTY_DIFF_IDS else (layer.digest, diff_id)
+    return layer.digest, node.config.diff_ids[index]
