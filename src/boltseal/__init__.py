@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from boltseal._version import __version__ as __version__
 
 __all__ = [
     "BoltsealError",
@@ -43,6 +43,7 @@ __all__ = [
     "remove_recipients",
     "set_recipients",
     "show_key",
+    "unpack",
     "verify",
 ]
 
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from boltseal.keywrap.options import KeyOptions
     from boltseal.keywrap.parse import parse_identity, parse_keyring, parse_recipient
     from boltseal.keywrap.show import show_key
+    from boltseal.runtime.unpack.image import unpack
     from boltseal.transports.registry.options import RegistryOptions
 
 _HOMES = {
@@ -111,6 +113,7 @@ _HOMES = {
     "remove_recipients": "boltseal.image.recipients",
     "set_recipients": "boltseal.image.recipients",
     "show_key": "boltseal.keywrap.show",
+    "unpack": "boltseal.runtime.unpack.image",
     "verify": "boltseal.image.verify",
 }
 

@@ -65,6 +65,7 @@ def test_public_names_are_the_documented_ones() -> None:
         "remove_recipients",
         "set_recipients",
         "show_key",
+        "unpack",
         "verify",
     ]
     for name in boltseal.__all__:

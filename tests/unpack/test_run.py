@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from boltseal.errors import NotFoundError
 from boltseal.runtime.run import find_runtime
 from support.archives import archive, file, folder, image, link
 from support.cli import Run, command, spawn
@@ -167,27 +168,27 @@ def test_the_container_is_one(shell: str, keys: Path, place: Path) -> None:
     assert set(host.out.split()) == set(os.listdir("/sys/class/net")), host.err
 
 
-def test_what_fails_before_the_start(
-    shell: str, keys: Path, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_fails_before_the_start(shell: str, keys: Path, place: Path) -> None:
     done = contained(shell, keys, place, "--user", "nobody-here", "--", "true")
     assert (done.code, "'nobody-here' is not in the image's /etc/passwd" in done.err) == (1, True)
     done = spawn("run", shell, "-k", f"{keys}/other.pem", "--tmpdir", place)
     assert done.code == 3
     done = contained(shell, keys, place, "--runtime", "no-such-program")
     assert (done.code, "there is no program no-such-program" in done.err) == (1, True)
-    monkeypatch.setenv("PATH", "/nowhere")
-    done = contained(shell, keys, place)
-    assert done.code == 1
-    assert "neither runc nor crun is here" in done.err
-    assert "apt-get install runc" in done.err
 
 
-def test_crun_is_second_choice(tmp_path: Path) -> None:
+def test_which_program_runs_it(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="neither runc nor crun"):
+        find_runtime(None, str(tmp_path), also="/nowhere")
     program = tmp_path / "crun"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert find_runtime(None, str(tmp_path)) == str(program)
+    assert find_runtime(None, None, also=str(tmp_path)) == str(program)
+    assert find_runtime(None, str(tmp_path), also="/nowhere") == str(program)
+    program.rename(tmp_path / "runc")
+    shutil.copy(tmp_path / "runc", program)
+    assert find_runtime(None, str(tmp_path)) == f"{tmp_path}/runc"
+    assert find_runtime("crun", str(tmp_path)) == str(program)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -28,18 +28,19 @@ if TYPE_CHECKING:
     from boltseal.transports.registry.options import RegistryOptions
 
 RUNTIMES = ("runc", "crun")
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # which users do not have, and runc is in
 STOP_SECONDS = 10.0  # how long a container may take to end when it is asked to
 _KILL_SECONDS = 5.0  # … and when it is not asked any more
 _PREFIX = "boltseal-run-"
 
 
-def find_runtime(wanted: str | None, path: str | None) -> str:
-    """The program that runs containers, of those on ``path`` (like ``PATH``).
+def find_runtime(wanted: str | None, path: str | None, also: str = SYSTEM_PATH) -> str:
+    """The program that runs containers, of those on ``path`` (like ``PATH``), then on ``also``.
 
     Raises NotFoundError when there is none.
     """
     for name in (wanted,) if wanted else RUNTIMES:
-        found = shutil.which(name, path=path)
+        found = shutil.which(name, path=path or "/") or shutil.which(name, path=also)
         if found is not None:
             return found
     if wanted:
