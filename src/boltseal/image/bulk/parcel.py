@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from boltseal import __version__
+from boltseal._version import __version__
 from boltseal.errors import BoltsealError, UnsupportedError, UsageError
 from boltseal.image.arguments import as_access, as_keyring, as_reference
 from boltseal.image.bulk.fingerprint import plain
