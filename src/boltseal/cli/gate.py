@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from boltseal.runtime.gate.policy import Policy
     from boltseal.runtime.gate.verdict import Verdict
 
@@ -20,7 +22,7 @@ class _TimeIsUpError(BaseException):
     """Nothing on the way may take it for a failure of its own."""
 
 
-def verdict(name: str, digest: str | None, policy: Policy) -> Verdict:
+def verdict(name: str, digests: Sequence[str], policy: Policy) -> Verdict:
     """Decide with the environment's settings and the policy's; its time is kept in any case."""
     from boltseal.keywrap.options import KeyOptions
     from boltseal.runtime.gate import verdict as verdicts
@@ -45,7 +47,7 @@ def verdict(name: str, digest: str | None, policy: Policy) -> Verdict:
     )
     try:
         with _Alarm(policy.seconds):
-            return verdicts.decide(name, digest, policy, keys, registry)
+            return verdicts.decide(name, digests, policy, keys, registry)
     except _TimeIsUpError:
         return verdicts.too_slow(name, policy)
 

@@ -71,7 +71,7 @@ def _check(path: str, output: Output) -> int:
     if about.image is None:
         output.document(lambda: {"accepted": True, "reason": "a pod's own container"})
         return 0
-    found = verdict(about.image, about.digest, policy)
+    found = verdict(about.image, about.digests, policy)
     output.document(lambda: {"accepted": found.accepted, "reason": found.reason})
     if not found.accepted:
         output.failure(f"boltseal refuses to start {about.identifier[:64]}: {found.reason}")

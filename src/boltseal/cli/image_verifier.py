@@ -74,7 +74,7 @@ def _run(arguments: Sequence[str]) -> int:
     kind = given.get("stdin-media-type", _DESCRIPTOR)
     if kind == _DESCRIPTOR:  # what a later containerd may send instead is not needed
         _compare(digest)
-    found = verdict(name, digest, policy)
+    found = verdict(name, (digest,), policy)
     return _answer(found)
 
 

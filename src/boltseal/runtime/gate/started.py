@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_STATE_BYTES = 1024 * 1024  # of a container's state
 MAX_RECORD_BYTES = 64 * 1024 * 1024  # of a storage's list of containers
+MAX_DIGESTS = 16  # under which one image was pulled
 MAX_NAME = 1024  # characters of an image's name
 _CRI_TYPE = "io.kubernetes.cri.container-type"
 _CRI_NAME = "io.kubernetes.cri.image-name"
@@ -27,17 +28,18 @@ _CRIO_TYPE = "io.kubernetes.cri-o.ContainerType"
 _CRIO_NAME = "io.kubernetes.cri-o.ImageName"
 _CRIO_REFERENCE = "io.kubernetes.cri-o.ImageRef"
 _SANDBOX = "sandbox"
+_MANIFEST = "manifest-"  # before the digests of manifests in a storage's list
 _HOW = "see docs/how-to/refuse-starts.md for the runtimes that say it"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """A container before it starts. ``image`` is None for a pod's own, which has no program of
-    anybody's in it; ``digest`` is known where the runtime's storage has it."""
+    anybody's in it; ``digests`` are those under which it was pulled, where they are known."""
 
     identifier: str
     image: str | None
-    digest: str | None = None
+    digests: tuple[str, ...] = ()
 
 
 def parse(raw: bytes) -> Started:
@@ -54,14 +56,18 @@ def parse(raw: bytes) -> Started:
         isinstance(one, str) for one in annotations.values()
     ):
         raise UsageError(f"{what} has annotations that are no texts")
-    if _SANDBOX in (annotations.get(_CRI_TYPE), annotations.get(_CRIO_TYPE)):
+    found = _recorded(identifier, bundle)
+    if found is not None:
+        image, digests = found
+    elif _SANDBOX in (annotations.get(_CRI_TYPE), annotations.get(_CRIO_TYPE)):
         return Started(identifier, None)
-    image, digest = _recorded(identifier, bundle) or (_annotated(annotations), None)
+    else:
+        image, digests = _annotated(annotations), ()
     if image is None:
         raise UsageError(f"{what} does not say which image it is made of", hint=_HOW)
     if len(image) > MAX_NAME:
         raise UsageError(f"{what} has a name of an image of more than {MAX_NAME} characters")
-    return Started(identifier, image, digest)
+    return Started(identifier, image, digests)
 
 
 def _annotated(annotations: Mapping[str, Any]) -> str | None:
@@ -73,9 +79,10 @@ def _annotated(annotations: Mapping[str, Any]) -> str | None:
     return name
 
 
-def _recorded(identifier: str, bundle: str) -> tuple[str, str | None] | None:
+def _recorded(identifier: str, bundle: str) -> tuple[str, tuple[str, ...]] | None:
     """What Podman's storage says of a container in ``<root>/<driver>-containers/<id>/userdata``:
-    its image's name, and the digest under which it was pulled.
+    its image's name, and the digests under which it was pulled (one that is pulled in another
+    encryption is the same image to it).
 
     Its annotations come from whoever starts the container; this record does not.
     """
@@ -89,8 +96,13 @@ def _recorded(identifier: str, bundle: str) -> tuple[str, str | None] | None:
     if not isinstance(image, str) or not image:
         return None
     images = os.path.join(folder.removesuffix("-containers") + "-images", "images.json")
-    digest = _entry(images, container.get("image")).get("digest")
-    return image, digest if isinstance(digest, str) else None
+    record = _entry(images, container.get("image"))
+    names = record.get("big-data-names")
+    listed = names if isinstance(names, list) else []
+    manifests = [one for one in listed if isinstance(one, str) and one.startswith(_MANIFEST)]
+    digests = [record.get("digest"), *(one.removeprefix(_MANIFEST) for one in manifests)]
+    known = [one for one in digests if isinstance(one, str) and one.startswith("sha256:")]
+    return image, tuple(dict.fromkeys(known))[:MAX_DIGESTS]
 
 
 def _entry(path: str, identifier: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from boltseal.errors import (
     BoltsealError,
     KeyServiceError,
     NoMatchingKeyError,
+    NotFoundError,
     RegistryError,
     UsageError,
 )
@@ -25,6 +26,9 @@ from boltseal.keywrap.parse import parse_keyring
 from boltseal.transports.parse import parse_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boltseal.keywrap.keyring import Keyring
     from boltseal.keywrap.options import KeyOptions
     from boltseal.runtime.gate.policy import Policy
     from boltseal.spec.reference import Reference
@@ -42,22 +46,35 @@ class Verdict:
 
 
 def decide(
-    name: str, digest: str | None, policy: Policy, keys: KeyOptions, registry: RegistryOptions
+    name: str,
+    digests: Sequence[str],
+    policy: Policy,
+    keys: KeyOptions,
+    registry: RegistryOptions,
 ) -> Verdict:
-    """Whether the image that a runtime calls ``name`` may be used; ``digest`` pins it.
+    """Whether the image that a runtime calls ``name`` may be used.
 
-    Every BoltsealError becomes a verdict.
+    ``digests`` pin it: those under which it was pulled. Of several, one that is accepted is
+    enough, since what is in all of them is the same. Every BoltsealError becomes a verdict.
     """
+    if policy.is_exempt(_plain_name(name)):
+        return Verdict(True, f"{name} is exempt")
     try:
-        if policy.is_exempt(_plain_name(name)):
-            return Verdict(True, f"{name} is exempt")
-        return _look(_reference(name, digest), policy, keys, registry)
-    except NoMatchingKeyError as error:
-        return Verdict(False, f"no key of this host opens {_where(error, name)}: {error.message}")
-    except (RegistryError, KeyServiceError) as error:
-        return _not_told(_where(error, name), error, policy)
+        ring = parse_keyring(policy.keys, keys)
+        found = Verdict(False, f"{name}: nothing of what was pulled is in its registry any more")
+        for digest in digests or (None,):
+            try:
+                one = _look(_reference(name, digest), ring, policy, keys, registry)
+            except NotFoundError:
+                if len(digests) < 2:  # else it was pulled under another name, too
+                    raise
+                continue
+            if one.accepted:
+                return one
+            found = one
     except BoltsealError as error:
         return Verdict(False, f"{_where(error, name)}: {error.message}")
+    return found
 
 
 def too_slow(name: str, policy: Policy) -> Verdict:
@@ -74,10 +91,21 @@ def this_platform() -> str:
 
 
 def _look(
-    reference: Reference, policy: Policy, keys: KeyOptions, registry: RegistryOptions
+    reference: Reference,
+    ring: Keyring,
+    policy: Policy,
+    keys: KeyOptions,
+    registry: RegistryOptions,
 ) -> Verdict:
-    ring = parse_keyring(policy.keys, keys)
-    report = check(reference, ring, platforms=(this_platform(),), keys=keys, registry=registry)
+    """The verdict on one digest. Raises NotFoundError when it is not there, and what is wrong
+    with it."""
+    name = str(reference)
+    try:
+        report = check(reference, ring, platforms=(this_platform(),), keys=keys, registry=registry)
+    except NoMatchingKeyError as error:
+        return Verdict(False, f"no key of this host opens {_where(error, name)}: {error.message}")
+    except (RegistryError, KeyServiceError) as error:
+        return _not_told(_where(error, name), error, policy)
     if not report.layers:
         accepted = policy.plain == "accept"
         words = "is not encrypted" if accepted else "is not encrypted, and such images are refused"
