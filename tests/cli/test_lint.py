@@ -121,6 +121,67 @@ def test_annotations_of_every_level(tmp_path: Path) -> None:
     }
 
 
+def in_the_manifest(path: Path, **members: Any) -> Layout:
+    """An image whose manifest has more members; those of ``layers`` are for its first layer."""
+    layout = Layout(path)
+    entry = add_image(layout, {})
+    document = layout.json(entry["digest"])
+    for name, value in members.items():
+        more = document["layers"][0] if name == "layers" else document.setdefault(name, {})
+        more.update(value)
+    layout.tag(MANIFEST, *layout.blob(compact(document)))
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "place"),
+    [
+        ("layers", {"urls": [f"https://me:{SECRET}@host.example/x"]}, "layers[0].urls[0]"),
+        ("config", {"annotations": {"x": TOKEN}}, "config.annotations.x"),
+        ("com.example", {"token": SECRET}, "com.example.token"),
+        (
+            "subject",
+            {"mediaType": MANIFEST, "digest": f"sha256:{'0' * 64}", "size": 3,
+             "annotations": {"x": TOKEN}},
+            "subject.annotations.x",
+        ),
+    ],
+)  # fmt: skip
+def test_all_of_a_manifest_is_searched(
+    tmp_path: Path, keys: Path, member: str, value: dict[str, Any], place: str
+) -> None:
+    layout = in_the_manifest(tmp_path / "app", **{member: value})
+    run = encrypt(layout, f"oci:{tmp_path}/sealed:v1", keys, "--strict")
+    assert run.code == 1
+    assert f"linux/amd64, {place} stays readable" in run.err
+    assert SECRET not in run.err
+    assert TOKEN not in run.err
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (compact({"password": SECRET}), [("password", "a value under a name that says so")]),
+        (b"\0binary", [("config", "it could not be searched")]),
+        (b"{}", []),
+    ],
+)
+def test_the_config_of_what_is_no_image_is_searched(
+    tmp_path: Path, raw: bytes, found: list[tuple[str, str]]
+) -> None:
+    layout = Layout(tmp_path / "chart")
+    digest, size = layout.blob(raw)
+    config = {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": digest}
+    layout.tag(
+        MANIFEST, *layout.blob(compact({
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": {**config, "size": size},
+            "layers": [],
+        }))
+    )  # fmt: skip
+    told = api.lint(layout.reference()).findings
+    assert [(one.place, one.kind) for one in told] == found
+
+
 def with_provenance(path: Path, statement: bytes) -> Layout:
     """An image with an attestation, as BuildKit makes it."""
     layout = Layout(path)

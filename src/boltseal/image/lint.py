@@ -6,6 +6,7 @@ not. This looks for what should not be there. It cannot find everything, and it 
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 MAX_FINDINGS = 200  # of one image
 _PREDICATE = "in-toto.io/predicate-type"
+ADVICE = (
+    "build the image without them (build secrets, files that are mounted when it runs); "
+    "encrypt --scrub takes the build's history out"
+)
 _MAX_PLACE = 200  # characters of a place that are told
 
 
@@ -94,8 +99,7 @@ def refuse(found: Sequence[Finding]) -> None:
         raise LikelySecretError(
             f"{what} would stay readable, and nothing was written",
             found,
-            hint="build the image without them (build secrets, files that are mounted when it "
-            "runs); --scrub takes the build's history out",
+            hint=ADVICE,
         )
 
 
@@ -127,6 +131,7 @@ class _Search:
             for place, child in enumerate(node.index.manifests):
                 where = f"manifests[{place}].annotations"
                 yield from self._annotations("the index", child.annotations, where)
+            yield from self._rest("the index", node.raw)
             for below in node.children:
                 yield from self.look(below)
         elif isinstance(node, tree.ManifestNode):
@@ -138,10 +143,25 @@ class _Search:
             where = f"layers[{index}].annotations"
             yield from self._annotations(node.label, layer.annotations, where)
             if node.is_attestation and "provenance" in layer.annotations.get(_PREDICATE, ""):
-                yield from self._statement(node, layer)
-        if node.config is not None:
+                yield from self._blob(node, layer, "provenance")
+        yield from self._rest(node.label, node.raw)
+        if node.config is None:
+            yield from self._blob(node, node.manifest.config, "config")
+        else:
             raw = self._configs.get(node.descriptor.digest, node.config.raw)
             yield from self._document(node.label, raw, "config")
+
+    def _rest(self, label: str, raw: bytes) -> Iterator[Finding]:
+        """What else a manifest or an index has: URLs, members that Boltseal does not know."""
+        document = strictjson.load_object(raw, "it", max_bytes=len(raw))
+        document.pop("annotations", None)
+        for name in ("layers", "manifests"):
+            for one in document.get(name) or ():
+                for told in ("annotations", "data"):  # told already; content, or a manifest
+                    one.pop(told, None)
+        if "config" in document:
+            document["config"].pop("data", None)
+        yield from self._search(label, document, "", len(json.dumps(document)))
 
     def _annotations(
         self, label: str, annotations: Mapping[str, str], place: str
@@ -150,14 +170,14 @@ class _Search:
         if plain:
             yield from self._search(label, plain, place, sum(map(len, plain.values())))
 
-    def _statement(self, node: tree.ManifestNode, layer: Descriptor) -> Iterator[Finding]:
-        """Provenance may hold every build argument."""
+    def _blob(self, node: tree.ManifestNode, blob: Descriptor, what: str) -> Iterator[Finding]:
+        """Provenance, which may hold every build argument, or the config of what is no image."""
         try:
-            raw = read_verified(self._source, layer, "the provenance", MAX_CONFIG_BYTES)
+            raw = read_verified(self._source, blob, what, MAX_CONFIG_BYTES)
         except BoltsealError:
-            yield Finding(node.label, "provenance", "", "it could not be searched")
+            yield Finding(node.label, what, "", "it could not be searched")
             return
-        yield from self._document(node.label, raw, "provenance")
+        yield from self._document(node.label, raw, what)
 
     def _document(self, label: str, raw: bytes, place: str) -> Iterator[Finding]:
         try:
