@@ -282,6 +282,13 @@ def test_what_is_no_answer(tmp_path: Path, keys: Path) -> None:
     failed(boltseal("diff", a, "nope"), 2)
     failed(boltseal("diff", a), 2)
     failed(boltseal("diff", a, a, "--platform", "linux/s390x"), 2)
+    empty, strange = (Layout(tmp_path / name) for name in ("empty", "strange"))
+    digest, size = strange.blob(b"what nobody looks into")
+    thing = {"mediaType": "application/x-thing", "digest": digest, "size": size}
+    for layout, entries in ((empty, []), (strange, [thing])):
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+        layout.tag(INDEX, *layout.blob(compact(index)))
+    failed(boltseal("diff", empty.reference(), strange.reference()), 2)
     hidden = sealed(a, tmp_path / "sealed", keys, "p256")
     failed(boltseal("diff", a, hidden, "-k", keys / "other.pem"), 3)
     run = boltseal("diff", a, f"oci:{tmp_path}/nope:v1", "--json")

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import strictjson
-from boltseal.errors import located
+from boltseal.errors import UnsupportedError, located
 from boltseal.image import diff_layers, tree
 from boltseal.image.arguments import as_keyring, as_platforms, as_reference
 from boltseal.image.diff_contents import Contents, sizes
@@ -96,7 +96,8 @@ def diff(
 
     ``registry`` says how to reach registries, for both images or as a pair. Raises
     NoMatchingKeyError when identities are given and none opens a layer, IntegrityError for a layer
-    that is not what its config says, or another BoltsealError.
+    that is not what its config says, UnsupportedError when there is no image in either, or another
+    BoltsealError.
     """
     ring = as_keyring(identities, keys)
     wanted = as_platforms(platforms)
@@ -114,6 +115,8 @@ def diff(
             _open(sides, contents, progress)
         found = tuple(_platform(*pair, sides, contents) for pair in _paired(*sides))
         digests = [side.node.descriptor.digest for side in sides]
+        if not found and digests[0] != digests[1]:  # nothing is the same as nothing
+            raise UnsupportedError("neither of them has an image in it that could be compared")
         return Difference(
             a=sides[0].name,
             b=sides[1].name,
