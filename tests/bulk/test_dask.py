@@ -52,6 +52,18 @@ def workers() -> Iterator[Any]:
         yield client
 
 
+NO_FAILURE = {"kind": "x", "message": "x", "hint": None, "exit_code": 0}
+
+
+def answer(state: str, **more: object) -> str:
+    """What a worker may send that is not what it should be."""
+    plain = {
+        "number": 0, "state": state, "source_digest": None, "digest": None, "layers": 0,
+        "why": "", "failure": None, "notes": [], "warnings": [],
+    }  # fmt: skip
+    return repr({**plain, **more})
+
+
 def address(client: Any) -> str:
     return str(client.scheduler_info()["address"])
 
@@ -182,6 +194,10 @@ def test_an_image_that_kills_its_workers_is_given_up(workers: Any, place: Place)
         ("__import__('nothing')", "the workers do not have nothing"),
         ("{'number': 7}", "the cluster lost it: KeyError"),
         ("[]", "the cluster lost it: TypeError"),
+        (answer("encrypted", source_digest="x"), "the cluster lost it: MalformedError"),
+        (answer("done"), "the cluster lost it: ValueError"),
+        (answer("failed"), "the cluster lost it: ValueError"),
+        (answer("failed", failure=NO_FAILURE), "the cluster lost it: ValueError"),
     ],
 )
 def test_workers_that_do_something_else(workers: Any, place: Place, work: str, said: str) -> None:

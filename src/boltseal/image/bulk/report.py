@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from boltseal.errors import BoltsealError
+from boltseal.spec.digest import Digest
 
 DONE, SKIPPED, FAILED, STOPPED = "encrypted", "skipped", "failed", "not done"
 _MAX_TEXT = 2_000  # characters of one message that are kept
@@ -61,9 +62,21 @@ class Result:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
-        """Read :meth:`to_json` again; raises TypeError or KeyError for anything else."""
+        """Read :meth:`to_json` again; raises TypeError, ValueError or KeyError for anything else.
+
+        A failure that ends with 0, or a digest that is none, would be believed later on.
+        """
         failure = data["failure"]
         given = {**data, "failure": failure and Failure(**failure)}
+        if data["state"] not in (DONE, SKIPPED, FAILED) or (data["state"] == FAILED) != bool(
+            failure
+        ):
+            raise ValueError("state")
+        if failure and (type(failure["exit_code"]) is not int or failure["exit_code"] < 1):
+            raise ValueError("exit_code")
+        for name in ("source_digest", "digest"):
+            if data["state"] != FAILED or data[name] is not None:
+                Digest.parse(data[name], name)
         given["notes"] = tuple(map(str, data["notes"][:_MAX_TEXTS]))
         given["warnings"] = tuple(map(str, data["warnings"][:_MAX_TEXTS]))
         return cls(**given)
