@@ -31,19 +31,24 @@ def modules() -> str:
 
 def build() -> str:
     """The program in ``gopeer/``, built once for each of its versions (half a minute)."""
-    go, chosen = require("go"), modules()
+    return build_in(GOPEER, modules(), _HOW)
+
+
+def build_in(source: Path, chosen: str, how: tuple[str, ...] = ("-trimpath",)) -> str:
+    """The program in a folder of Go, with the modules that ``chosen`` names."""
+    go = require("go")
     content = chosen.encode()
-    content += b"".join(path.read_bytes() for path in sorted(GOPEER.iterdir()))
+    content += b"".join(path.read_bytes() for path in sorted(source.iterdir()))
     folder = Path(sys.prefix, "peers")  # beside what else the tests installed
     folder.mkdir(parents=True, exist_ok=True)
-    program = folder / f"gopeer-{hashlib.sha256(content).hexdigest()[:16]}"
+    program = folder / f"{source.name}-{hashlib.sha256(content).hexdigest()[:16]}"
     with open(folder / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             unfinished = program.with_suffix(".new")
             done = subprocess.run(
-                [go, "build", *_HOW, f"-modfile={chosen}", "-o", str(unfinished), "."],
-                cwd=GOPEER,
+                [go, "build", *how, f"-modfile={chosen}", "-o", str(unfinished), "."],
+                cwd=source,
                 env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly"},
                 capture_output=True,
                 text=True,

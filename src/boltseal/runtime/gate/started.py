@@ -151,7 +151,9 @@ def hook_document(program: str, arguments: list[str], seconds: float) -> str:
 def with_hook(base: bytes, program: str, arguments: list[str], seconds: float) -> str:
     """containerd's ``base_runtime_spec`` with the hook in it. Raises MalformedError."""
     spec = strictjson.load_object(base, "the runtime specification", max_bytes=MAX_STATE_BYTES)
-    hooks = spec.get("hooks") or {}
+    hooks = spec.get("hooks", {})
+    if "ociVersion" not in spec:
+        raise UsageError("this is no runtime specification", hint="give what ctr oci spec prints")
     if not isinstance(hooks, dict) or not isinstance(hooks.get("createRuntime", []), list):
         raise UsageError("the runtime specification has hooks of another form")
     entry = {
