@@ -108,6 +108,17 @@ def test_scrub_alone_takes_no_word_after_it(tmp_path: Path, keys: Path, app: Lay
     assert "author" not in json.loads(config_of(tmp_path / "sealed")[1])
 
 
+def test_the_old_config_is_told_of_where_it_stays(tmp_path: Path, keys: Path, app: Layout) -> None:
+    """Also when no layer changes: they were encrypted before."""
+    who = ("-r", f"jwe:{keys}/p256.pub.pem", "--no-lint")
+    sealed, new = f"oci:{tmp_path}/sealed:v1", f"oci:{tmp_path}/sealed:v2"
+    assert boltseal("encrypt", app.reference(), sealed, *who).code == 0
+    run = boltseal("encrypt", sealed, new, *who, "--scrub")
+    assert "note: the config as it was before is still there" in run.err
+    run = boltseal("encrypt", sealed, f"oci:{tmp_path}/other:v1", *who, "--scrub")
+    assert "still there" not in run.err
+
+
 def test_nothing_to_scrub(tmp_path: Path, keys: Path) -> None:
     plain = image(tmp_path / "plain", {"config": {"Cmd": ["x"]}})
     target = f"oci:{tmp_path}/sealed:v1"

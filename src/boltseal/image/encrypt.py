@@ -134,4 +134,9 @@ def encrypt(
                 "the image as it was before is still there, in the clear: "
                 "whoever can read this place finds it by its digest"
             )
+        elif session.is_in_place and session.configs:
+            session.journal.note(
+                "the config as it was before is still there: "
+                "whoever can read this place finds it by its digest"
+            )
         return session.finish(meter)

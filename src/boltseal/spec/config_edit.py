@@ -27,6 +27,7 @@ _MAX_STARS = 4  # in one pattern: what matching it costs grows with each
 # last build container in a config, BuildKit its instructions with their arguments.
 _BUILD = frozenset(["container", "container_config", "docker_version", "parent", "comment"])
 _BUILDKIT = "moby.buildkit."
+_DATE = re.compile(r'null|"[0-9TtZz:.+-]{0,40}"')  # RFC 3339; nothing else is let pass for one
 _OF_BUILD_CONTAINER = frozenset(["image", "hostname"])  # members of ``config``
 
 
@@ -93,6 +94,8 @@ def _named(found: Iterable[Member], keys: Collection[str]) -> list[Member]:
 
 def _shorten(work: Rewrite, history: Member) -> None:
     if work.text[history.start] != "[":
+        if json.loads(work.text[history.start : history.end]) is not None:
+            work.replace(history.start, history.end, "[]")  # no reader takes it, whatever it tells
         return
     kept: list[str] = []
     for start, end in elements(work.text, history.start):
@@ -102,7 +105,11 @@ def _shorten(work: Rewrite, history: Member) -> None:
         entry = json.loads(work.text[start:end])
         if any(key.casefold() == "empty_layer" and value is True for key, value in entry.items()):
             continue
-        dates = [one for one in members(work.text, start) if one.key.casefold() == "created"]
+        dates = [
+            one
+            for one in members(work.text, start)
+            if one.key.casefold() == "created" and _DATE.fullmatch(work.text[one.start : one.end])
+        ]
         # the same spelling, so that whoever read it before reads it now
         kept.append("{" + ",".join(work.text[one.key_start : one.end] for one in dates) + "}")
     new = "[" + ",".join(kept) + "]"
