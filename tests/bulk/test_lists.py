@@ -188,6 +188,12 @@ def test_patterns_that_are_refused(text: str) -> None:
         parse_pattern(text)
 
 
+def test_a_password_in_a_pattern_is_not_repeated() -> None:
+    with pytest.raises(UsageError, match="no login") as caught:
+        parse_pattern("docker://me:s3cret@registry.example/team/*:*")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_one_or_many_but_not_half_of_each(place: Place) -> None:
     place.images(1)
     place.write_list(1)

@@ -58,6 +58,8 @@ def parse_pattern(text: str) -> Pattern:
     transport, _, rest = text.partition(":")
     if transport == "docker":
         host, slash, name = rest.removeprefix("//").partition("/")
+        if "@" in host:  # which is not repeated in a message
+            raise UsageError("a pattern has no login in it", hint="see --src-creds")
         repository, colon, tag = name.rpartition(":")
         if not rest.startswith("//") or not slash or not (set(".:") & set(host) or _local(host)):
             raise UsageError(f"{text!r} does not name its registry", hint=_HOW)
@@ -91,7 +93,10 @@ def expand(pattern: Pattern, registry: RegistryOptions | None = None) -> list[Re
                 raise LimitExceededError(f"more than the limit of {MAX_BULK_IMAGES} images fit")
             found.append(reference)
         if not found:
-            raise NotFoundError("no image fits this pattern")
+            raise NotFoundError(
+                "no image fits this pattern",
+                hint="* stays inside one part of a repository's name, and **:* is everything",
+            )
     return found
 
 
