@@ -107,7 +107,7 @@ def test_a_key_for_remove_is_not_needed_and_that_is_said(tmp_path: Path, keys: P
 def test_what_is_no_command(words: list[str]) -> None:
     run = boltseal("recipients", *words)
     assert run.code == 2
-    assert "hint:  see boltseal " in run.err
+    assert "see boltseal recipients " in run.err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from boltseal.errors import IntegrityError, LimitExceededError, NotFoundError, StorageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 LOCK_SECONDS = 30  # how long to wait for another writer, which publishes in much less
 _LOCK_PAUSE = 0.02  # seconds between two tries
+_MAX_LOOKED_AT = 1_000  # names of a folder among which the one is searched that was meant
 _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -77,12 +79,26 @@ def read_bounded(fd: int, what: str, *, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
+def _nearby(path: str) -> str | None:
+    """A file with nearly the name of one that is not there, for a hint."""
+    from difflib import get_close_matches
+
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or ".") as found:
+            names = [one.name for one in islice(found, _MAX_LOOKED_AT)]
+    except OSError:
+        return f"there is no folder {folder}"
+    close = get_close_matches(name, names, 1, 0.8)
+    return f"did you mean {os.path.join(folder, close[0])}?" if close else "look at the path"
+
+
 def read_user_file(path: str, what: str, *, max_bytes: int) -> bytes:
     """A file that the user named (links are fine); NotFoundError or StorageError otherwise."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise NotFoundError(f"{what} {path} does not exist") from None
+        raise NotFoundError(f"{what} {path} does not exist", hint=_nearby(path)) from None
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise StorageError(f"{what} {path} cannot be opened: {reason}") from None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from boltseal.cli.output import Output, prepare_streams
 from boltseal.errors import BoltsealError, UsageError
@@ -103,13 +102,17 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     from importlib import import_module
 
     class Parser(argparse.ArgumentParser):
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+            # what is left over is told by the command, which knows its own options
+            found, extra = super().parse_known_args(args, namespace)
+            if extra:
+                self.error(f"unrecognized arguments: {' '.join(extra)}")
+            return found, extra
+
         def error(self, message: str) -> NoReturn:
-            if message.startswith("unrecognized arguments:"):
-                # a value may be a password in a wrong place
-                words = message.partition(":")[2].split()
-                shown = [word if re.fullmatch(r"--?[A-Za-z-]+", word) else "…" for word in words]
-                message = f"unrecognized arguments: {' '.join(shown)}"
-            raise UsageError(message, hint=f"see {self.prog} --help")
+            from boltseal.cli.mistakes import explain
+
+            raise explain(message, self.prog, self._actions)
 
     parser = Parser(
         prog="boltseal",

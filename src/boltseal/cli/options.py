@@ -19,6 +19,7 @@ _DASHED = {
     # a thumbprint; -k is for what key files are called
     **dict.fromkeys(("-r", "--recipient"), re.compile(r"-[A-Za-z0-9_-]{42}")),
 }
+_SCRUBBED = re.compile(r"(?:history|build|author|all)(?:,(?:history|build|author|all))*")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -104,13 +105,15 @@ def ask_passphrase(name: str, what: str = "passphrase") -> bytes | None:
 def join_dash_values(arguments: Sequence[str]) -> list[str]:
     """``--layer -2..`` to ``--layer=-2..``, and the same for a thumbprint behind ``-r``.
 
-    ``--scrub`` alone means all: what follows it is no value of its.
+    ``--scrub`` alone means all: what follows it is no value of its, unless it can be nothing else.
     """
     joined: list[str] = []
     for argument in arguments:
         value = _DASHED.get(joined[-1]) if joined else None
         if value is not None and value.fullmatch(argument):
             joined[-1] += f"={argument}" if joined[-1].startswith("--") else argument
+        elif joined and joined[-1] == "--scrub=all" and _SCRUBBED.fullmatch(argument):
+            joined[-1] = f"--scrub={argument}"
         else:
             joined.append("--scrub=all" if argument == "--scrub" else argument)
     return joined

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from boltseal._io import strictjson
@@ -33,7 +33,8 @@ class Document:
 def tags(place: str | Reference, *, registry: RegistryOptions | None = None) -> list[str]:
     """Every tag of a repository or a layout, in the order of the registry's answer."""
     reference = as_reference(place)
-    with located(str(reference)), open_source(reference, registry) as source:
+    named = str(replace(reference, tag=None, digest=None))
+    with located(named), open_source(reference, registry) as source:
         return list(source.tags())
 
 

@@ -31,6 +31,11 @@ def selected(ranges: Ranges, count: int) -> frozenset[int]:
         return frozenset(range(count))
     chosen: set[int] = set()
     for first, last in ranges:
+        if last is None and first is not None and first < -count:
+            raise UsageError(
+                f"there are no {-first} layers: the image has {count}",
+                hint="without a choice all of them are encrypted",
+            )
         start = 0 if first is None else _place(first, count)
         end = count - 1 if last is None else _place(last, count)
         if start > end:
@@ -57,7 +62,10 @@ def _parse(part: str) -> tuple[int | None, int | None]:
 def _place(number: int, count: int) -> int:
     place = number + count if number < 0 else number
     if not 0 <= place < count:
-        raise UsageError(f"there is no layer {number}: the image has {count}")
+        raise UsageError(
+            f"there is no layer {number}: the image has {count}",
+            hint=f"layers are 0 to {count - 1}, or -{count} to -1 from the end" if count else None,
+        )
     return place
 
 

@@ -22,6 +22,18 @@ def for_recipient(raw: bytes, path: str) -> str | None:
     return None
 
 
+def public_half(path: str) -> str:
+    """Where the public half of a private key is, which is beside it when keygen made it."""
+    import os
+
+    from boltseal.keywrap.generate import sibling_name
+
+    beside = sibling_name(path, "pub")
+    if os.path.isfile(beside):
+        return f"name its public half, which is beside it: {beside}"
+    return f"take its public half: openssl pkey -in {path} -pubout"
+
+
 def openssh(raw: bytes) -> str:
     """What to do with a key of OpenSSH's."""
     if b"ssh-ed25519" in raw or b"AAAAC3NzaC1lZDI1NTE5" in raw or _holds_ed25519(raw):

@@ -38,7 +38,7 @@ def load_public(raw: bytes, label: str) -> Key:
     if name is not None and "PRIVATE KEY" in name:
         raise KeyFileError(
             f"{label} holds a private key, and recipients are public keys",
-            hint="take its public half: openssl pkey -in KEY -pubout",
+            hint=advice.public_half(label),
         )
     certified = _certificate_key(raw, label)
     if certified is not None and name in (None, "CERTIFICATE"):

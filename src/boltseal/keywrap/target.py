@@ -133,7 +133,8 @@ def _name(text: str) -> tuple[str, str]:
         )
     raise UsageError(
         f"{shown(text)!r} names no recipient",
-        hint="give a name as inspect shows it, a key file, pgp:WHO or provider:NAME",
+        hint="give a whole name as `boltseal recipients list` shows it, a key file that is there, "
+        "pgp:WHO or provider:NAME",
     )
 
 

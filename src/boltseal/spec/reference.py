@@ -18,6 +18,7 @@ _HOST = re.compile(
 )
 _NAME_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _REGISTRY_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TYPED = re.compile(r"[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_.-]+)?(?:@sha256:[0-9a-f]{64})?")
 _MAX_NAME = 255  # characters of host and repository
 DEFAULT_HOST = "docker.io"
 DEFAULT_TAG = "latest"
@@ -54,9 +55,18 @@ def split_transport(text: str) -> tuple[str, str]:
     if not colon or not _SCHEME.fullmatch(transport):
         raise UsageError(
             f"{shown(text)!r} does not say where the image is",
-            hint="write oci:PATH[:TAG] for a layout",
+            hint=f"write {_with_transport(text)}",
         )
     return transport, rest
+
+
+def _with_transport(text: str) -> str:
+    """What somebody may have meant who wrote no transport; nothing of a login is repeated."""
+    host, _, name = text.partition("/")
+    is_host = _HOST.fullmatch(host) and ("." in host or ":" in host or host == "localhost")
+    if is_host and _TYPED.fullmatch(name):
+        return f"docker://{text}"
+    return "docker://HOST/NAME[:TAG] for a registry, oci:PATH[:TAG] for a layout"
 
 
 def parse_path_reference(text: str) -> Reference:
@@ -121,9 +131,10 @@ def split_repository(name: str) -> tuple[str, str]:
         rest = rest if "/" in rest else f"library/{rest}"
     parts = rest.split("/")
     if not _HOST.fullmatch(host) or not all(_NAME_PART.fullmatch(part) for part in parts):
-        raise UsageError(
-            f"{name!r} is not a repository", hint="write docker://HOST[:PORT]/NAME[:TAG|@DIGEST]"
-        )
+        hint = "write docker://HOST[:PORT]/NAME[:TAG|@DIGEST]"
+        if rest != rest.lower():
+            hint += ", with NAME in lower case"
+        raise UsageError(f"{name!r} is not a repository", hint=hint)
     if len(host) + len(rest) > _MAX_NAME:
         raise UsageError(f"a repository's name is over the limit of {_MAX_NAME} characters")
     return host, rest

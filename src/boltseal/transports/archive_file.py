@@ -7,6 +7,7 @@ between. Nothing is written to a pipe before everything was right.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tempfile
 from contextlib import suppress
@@ -76,7 +77,9 @@ def open_source(path: str) -> int:
                 os.close(fd)
         return files.open_regular(path, follow=True)
     except FileNotFoundError:
-        raise NotFoundError(f"there is no archive {path}") from None
+        raise NotFoundError(
+            f"there is no archive {path}", hint="look at the path; it ends at the first colon"
+        ) from None
     except OSError as error:
         raise StorageError(
             f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}"
@@ -174,7 +177,8 @@ class FileTarget:
                 self._dir = files.open_directory(self._folder, follow=True)
             except (FileNotFoundError, NotADirectoryError):
                 raise NotFoundError(
-                    f"the folder that {self._path} should be made in does not exist"
+                    f"the folder that {self._path} should be made in does not exist",
+                    hint=f"make it first: mkdir -p {shlex.quote(self._folder)}",
                 ) from None
             prefix = f".{self._base[:100]}.boltseal-"
             files.sweep_temporaries(prefix, self._dir)

@@ -15,6 +15,7 @@ from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_MANIFEST_BYTES
 from boltseal.transports.base import FileReader, Root
+from boltseal.transports.layout_index import LAYOUT_FILE
 from boltseal.transports.oci_layout import LayoutDestination, LayoutSource, read_small
 from boltseal.transports.staging import exists
 
@@ -35,7 +36,13 @@ class DirectorySource(LayoutSource):
 
     def _check(self) -> None:
         if read_small(self._fd, MANIFEST_FILE) is None:
-            raise NotFoundError(f"{self._reference.location} holds no image: no {MANIFEST_FILE}")
+            path = self._reference.location
+            raise NotFoundError(
+                f"{path} holds no image: no {MANIFEST_FILE}",
+                hint=f"it is a layout: write oci:{path}"
+                if read_small(self._fd, LAYOUT_FILE) is not None
+                else "dir: reads what skopeo wrote as dir:PATH",
+            )
 
     def root(self) -> Root:
         raw = read_small(self._fd, MANIFEST_FILE) or b""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -58,7 +59,10 @@ class LayoutSource:
                 f"{path} is a file, not a folder", hint=f"read an archive as oci-archive:{path}"
             ) from None
         except FileNotFoundError:
-            raise NotFoundError(f"there is no layout at {path}") from None
+            raise NotFoundError(
+                f"there is no layout at {path}",
+                hint="a layout is a folder: skopeo copy docker://IMAGE oci:PATH:TAG makes one",
+            ) from None
         except OSError as error:
             raise StorageError(
                 f"{path} cannot be opened: {os.strerror(error.errno or 0).lower()}"
@@ -76,8 +80,12 @@ class LayoutSource:
     def _check(self) -> None:
         raw = read_small(self._fd, LAYOUT_FILE)
         if raw is None:
+            path = self._reference.location
             raise NotFoundError(
-                f"{self._reference.location} is not an OCI layout: it has no {LAYOUT_FILE}"
+                f"{path} is not an OCI layout: it has no {LAYOUT_FILE}",
+                hint=f"read it as dir:{path}"
+                if read_small(self._fd, "manifest.json") is not None
+                else "name the folder that skopeo, buildah or umoci wrote an image into",
             )
         layout_index.check_layout(raw)
 
@@ -143,7 +151,10 @@ class LayoutDestination:
                     if self._enter(path):
                         return self
             except NotADirectoryError:
-                raise NotFoundError(f"{path} is a file, not a folder") from None
+                raise NotFoundError(
+                    f"{path} is a file, not a folder",
+                    hint="write oci-archive:FILE for an archive, or choose another name",
+                ) from None
             except BaseException:
                 self._close()
                 raise
@@ -158,7 +169,8 @@ class LayoutDestination:
             self._created = False
         except FileNotFoundError:
             raise NotFoundError(
-                f"the folder that {path} should be made in does not exist"
+                f"the folder that {path} should be made in does not exist",
+                hint=f"make it first: mkdir -p {shlex.quote(os.path.dirname(path) or '.')}",
             ) from None
         try:
             self._fd = files.open_directory(path, follow=True)

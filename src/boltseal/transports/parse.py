@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ def parse_reference(text: str) -> Reference:
         hint = f"use one of {', '.join(_KNOWN)}"
         if transport in ("http", "https"):
             hint = "write docker://HOST/NAME[:TAG]"
+        elif os.path.isdir(transport):
+            hint = f"write oci:{transport}[:TAG] for the layout in that folder"
+        elif os.path.exists(transport):
+            hint = f"write oci-archive:{transport}[:TAG] for an archive"
+        elif "/" not in text.partition(":")[2]:
+            hint = "write docker://NAME[:TAG] for a registry, oci:PATH[:TAG] for a layout"
         raise UsageError(f"{transport!r} is not a transport", hint=hint)
     if transport == REGISTRY:
         return parse_registry_reference(text)

@@ -57,7 +57,10 @@ class ProgramSource(DockerArchiveSource):
             command, stdin=subprocess.DEVNULL, stdout=self._fd, stderr=subprocess.PIPE, check=False
         )
         if done.returncode:
-            raise NotFoundError(f"{program} does not save {name}: {_words(done.stderr)}")
+            raise NotFoundError(
+                f"{program} does not save {name}: {_words(done.stderr)}",
+                hint=f"see what is there: {os.path.basename(program)} images",
+            )
 
     def _chosen(self) -> dict[str, object]:
         return self._images()[0] if len(self._images()) == 1 else super()._chosen()

@@ -177,7 +177,14 @@ class Repository:
         code, words = _errors_of(response)
         said = f": {words}" if words else ""
         if status == 404:
-            return NotFoundError(f"{what} is not in {self.label}")
+            if code == "NAME_UNKNOWN":
+                return NotFoundError(
+                    f"there is no repository {self.label}", hint="look at its name"
+                )
+            hint = f"see what is there: boltseal tags docker://{self.label}"
+            return NotFoundError(
+                f"{what} is not in {self.label}", hint=hint if what[:9] == "manifest " else None
+            )
         if status in (401, 403):
             hint = "the credentials are wrong, or do not allow this"
             if not self._auth.has_credentials(self.name):

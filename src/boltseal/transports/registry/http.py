@@ -258,14 +258,23 @@ def _translated(error: BaseException, host: str) -> Exception:
         return TransientError(f"TLS with {host} failed: {cause.reason or 'connection broken'}")
     if isinstance(error, (SSLError, LocationValueError)):
         return RegistryError(f"{host} cannot be reached by TLS")
-    return TransientError(f"{_reason(error, cause)} {host}")
+    reason = _reason(error, cause)
+    return TransientError(f"{reason} {host}", hint=_HINTS.get(reason))
+
+
+_UNKNOWN = "the name is not known:"
+_REFUSED = "connection refused: there is no connection to"
+_HINTS = {
+    _UNKNOWN: "look at the host's name; where only a proxy knows it, set https_proxy",
+    _REFUSED: "is the registry running, and is this its port?",
+}
 
 
 def _reason(error: BaseException, cause: BaseException) -> str:
     if isinstance(error, NameResolutionError) or isinstance(cause, socket.gaierror):
-        return "the name is not known:"
+        return _UNKNOWN
     if isinstance(cause, ConnectionRefusedError):
-        return "connection refused: there is no connection to"
+        return _REFUSED
     if isinstance(error, NewConnectionError):
         return "there is no connection to"
     if isinstance(error, UrllibTimeoutError) or isinstance(cause, TimeoutError):
