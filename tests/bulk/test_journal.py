@@ -203,6 +203,6 @@ with Journal("j", {HEADER!r}) as journal:
 
 def test_another_job_is_told_by_the_first_line(tmp_path: Path) -> None:
     write(tmp_path / "j")
-    with pytest.raises(UsageError, match="another job: not the same are options"):
+    with pytest.raises(UsageError, match=r"another job, with other options \(layers\)"):
         with Journal(str(tmp_path / "j"), {**HEADER, "options": {"layers": ["0"]}}):
             pass

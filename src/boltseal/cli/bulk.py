@@ -67,7 +67,10 @@ def is_asked_for(args: argparse.Namespace) -> bool:
     """Whether many images are meant. Raises UsageError for half of each."""
     if args.bulk is not None:
         if args.source is not None:
-            raise UsageError("with --from, SRC and DST are in the list, not on the command line")
+            raise UsageError(
+                "with --from, SRC and DST are in the list, not on the command line",
+                hint="leave them out, or --from; --to says where images of a pattern go",
+            )
         return True
     for name in ("to", "journal", "fail_fast", "dask"):
         if getattr(args, name):
@@ -129,7 +132,8 @@ def _journal(args: argparse.Namespace) -> str:
         return str(args.journal)
     if args.bulk == "-" or is_pattern(args.bulk):
         raise UsageError(
-            "there is no list beside which the journal could be", hint="name one: --journal FILE"
+            "--from names no file, so there is no place for the journal of what is done",
+            hint="name one: --journal FILE",
         )
     return f"{args.bulk}.journal"
 

@@ -58,17 +58,26 @@ def _show_remarks(report: BulkReport, output: Output) -> None:
     for one in report.images:
         if one.why:
             output.note(f"{one.destination} was encrypted again: {one.why}")
-        for text in one.warnings:
-            output.warning(f"{one.destination}: {text}")
+    warned: dict[str, list[str]] = {}
+    for one in report.images:
+        for text in dict.fromkeys(one.warnings):
+            warned.setdefault(text, []).append(one.destination)
+    for text, images in warned.items():
+        if len(images) == 1:
+            output.warning(f"{images[0]}: {text}")
+        else:
+            output.warning(f"{len(images)} images: {text}", images)
 
 
 def _show_failures(report: BulkReport, output: Output) -> None:
-    hints: dict[str, None] = {}
-    for one in report.images:
-        if one.failure is not None:
-            output.failure(f"{one.source}: {one.failure.message}")
-            hints |= {one.failure.hint: None} if one.failure.hint else {}
-    for hint in hints:
-        output.hint(hint)
+    """A hint stands behind the last of the failures that it is for."""
+    failed = [one for one in report.images if one.failure is not None]
+    for number, one in enumerate(failed):
+        assert one.failure is not None
+        output.failure(f"{one.source}: {one.failure.message}")
+        hint = one.failure.hint
+        following = (other.failure.hint for other in failed[number + 1 :] if other.failure)
+        if hint and hint not in following:
+            output.hint(hint)
     if report.exit_code and report.journal:
         output.hint(f"to go on, run the same command again: {report.journal} knows what is done")

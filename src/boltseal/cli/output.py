@@ -90,9 +90,14 @@ class Output:
         if not self.quiet:
             _complain("note: ", "yellow", text)
 
-    def warning(self, text: str) -> None:
-        """Something that changes what the result means, on standard error, even with --quiet."""
+    def warning(self, text: str, places: Sequence[str] = ()) -> None:
+        """Something that changes what the result means, on standard error, even with --quiet.
+
+        ``places`` are those that it is true of, a line for each.
+        """
         _complain("warning: ", "yellow", text)
+        for place in places:
+            _complain("  ", "", place)
 
     def error(self, error: BoltsealError) -> None:
         """An error in one line, its hint in another; with ``--json`` also as the document."""

@@ -161,7 +161,8 @@ def _check(jobs: Sequence[Job]) -> None:
         if here in seen:
             raise UsageError(
                 f"{job.destination} is the destination of two images: {seen[here].source} and "
-                f"{job.source}"
+                f"{job.source}",
+                hint="tell them apart: {repository}, {name} and {tag} in --to, or other lines",
             )
         if here in sources:
             raise UsageError(f"{job.destination} is a destination, and a source as well")

@@ -174,8 +174,17 @@ def _check_header(document: dict[str, Any], header: Mapping[str, Any]) -> None:
         name for name in sorted({*wanted, *document}) if wanted.get(name) != document.get(name)
     ]
     if differ:
-        shown = ", ".join(name[:40] for name in differ[:10])
-        raise UsageError(f"it is of another job: not the same are {shown}", hint=_ANEW)
+        shown = ", ".join(_difference(name, wanted, document) for name in differ[:10])
+        raise UsageError(f"it is of another job, with other {shown}", hint=_ANEW)
+
+
+def _difference(name: str, wanted: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    now, then = wanted.get(name), document.get(name)
+    inside = ""
+    if isinstance(now, dict) and isinstance(then, dict):
+        differ = [one for one in sorted({*now, *then}) if now.get(one) != then.get(one)]
+        inside = f" ({', '.join(one[:40] for one in differ[:10])})"
+    return f"{name[:40]}{inside}"
 
 
 def _entry(document: dict[str, Any]) -> Entry:
