@@ -77,28 +77,32 @@ def _manifest(output: Output, manifest: ManifestReport) -> None:
     output.line(f"{name}  {manifest.digest}", style="bold")
     if not manifest.layers:
         return
-    rows = [["LAYER", "STATE", "SIZE", "TYPE", "DIGEST"]]
+    keys = [row for layer in manifest.layers for row in _keys(layer)]
+    rows = [["LAYER", "STATE", "SIZE", "TYPE", "DIGEST", *(["CIPHER"] if keys else [])]]
     rows += [
         [
             str(layer.layer),
             "encrypted" if layer.encrypted else "clear",
             size(layer.size),
             _short(layer.media_type),
-            layer.digest,
+            layer.digest[:19],
+            *([_cipher(layer)] if keys else []),
         ]
         for layer in manifest.layers
     ]
     output.table(rows)
-    keys = [row for layer in manifest.layers for row in _keys(layer)]
     if keys:
-        output.table([["LAYER", "CIPHER", "OPENED BY", "ALGORITHM", "RECIPIENT"], *keys])
+        output.table([["LAYER", "OPENED BY", "ALGORITHM", "RECIPIENT"], *keys])
+
+
+def _cipher(layer: LayerReport) -> str:
+    return (layer.cipher or "unknown") if layer.encrypted else ""
 
 
 def _keys(layer: LayerReport) -> list[list[str]]:
     return [
         [
             str(layer.layer),
-            layer.cipher or "unknown",
             key.scheme,
             key.algorithm or "not told",
             key.recipient or "not told",

@@ -102,12 +102,14 @@ def _print(report: KeyReport, output: Output) -> None:
 
 
 def _row(one: Listing, *, is_named: bool) -> list[str]:
+    from boltseal.cli.summary import layers
+
     def of(count: int) -> str:
         return f"{count} of {one.encrypted}" if one.encrypted else "-"
 
     listed = of(one.named) + (f" ({one.unnamed} do not tell)" if one.unnamed else "")
     opens = "not tried" if one.opened is None else of(one.opened)
-    return [one.platform, f"{one.encrypted} layers", listed if is_named else "not known", opens]
+    return [one.platform, layers(one.encrypted), listed if is_named else "not known", opens]
 
 
 def _is_there(found: tuple[Listing, ...]) -> bool:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, output: Output) -> int:
     """Search, and tell what was found; 1 when it is anything."""
     from boltseal.cli.summary import counted
-    from boltseal.image.lint import lint
+    from boltseal.image.lint import ADVICE, lint
 
     report = lint(args.source, platforms=options.platforms(args), registry=access.one(args))
     count = len(report.findings)
@@ -40,5 +40,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if report.findings:
         rows = [[one.platform, one.place, one.name, one.kind] for one in report.findings]
         output.table([["PLATFORM", "PLACE", "NAME", "LOOKS LIKE"], *rows])
+        if not output.quiet:
+            output.hint(ADVICE)
     output.document(report.to_json)
     return 1 if report.findings else 0

@@ -42,7 +42,8 @@ _OLD_IMAGE = (
     "the old layers, which the old keys open, are still in {place} under their digests: {advice}"
 )
 _ADVICE = {
-    "docker": "delete {digest} and what is below it, and let the registry collect its garbage",
+    "docker": "delete {digest} and what is below it, rotate other tags that have the same layers, "
+    "and let the registry collect its garbage",
     "oci": "copy the new image to another layout and delete this one",
 }
 _REPLACED = (
