@@ -231,6 +231,20 @@ def test_only_foreign_layers_may_be_missing(
         assert (run.code, "cannot be checked" in run.err) == (1, True)
 
 
+@pytest.mark.parametrize("media_type", [FOREIGN, TAR])
+def test_urls_of_an_encrypted_layer_are_warned_of(
+    layout: Layout, tmp_path: Path, keys: Path, media_type: str
+) -> None:
+    """They survive, so that decrypting gives the same manifest, and may lead to the plain layer."""
+    urls = {1: {"urls": ["https://me:s3cret@example.test/layer"], "mediaType": media_type}}
+    entry = add_manifest(layout, [BASE, APP], [TAR, TAR], layer_extra=urls)
+    layout.tag(MANIFEST, entry["digest"], entry["size"])
+    run = encrypt(layout, tmp_path, keys)
+    assert run.code == 0
+    assert "warning: layer 1 of linux/amd64 has URLs in the manifest" in run.err
+    assert "s3cret" not in run.err
+
+
 def test_what_could_not_be_read_again_is_not_written(
     layout: Layout, tmp_path: Path, keys: Path
 ) -> None:

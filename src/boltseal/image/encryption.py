@@ -77,6 +77,11 @@ class Encryption:
             encryptable(layer)
             self._hiding.check_layer(node, layer)
             self._chosen.add(place)
+            if layer.urls:
+                self._session.journal.warn(
+                    f"layer {index} of {node.label} has URLs in the manifest, and keeps them: who "
+                    "finds the plain layer there needs no key"
+                )
             self._reuse.find(node, index, layer)
 
     def check_nothing_stays_readable(self, *, chosen_by_user: bool) -> None:
