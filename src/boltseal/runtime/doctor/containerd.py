@@ -240,6 +240,19 @@ def _cri(here: Containerd) -> Iterator[Finding]:
         )
     if here.major == 2:
         yield _local_pull(here)
+        if here.version is not None and not _decrypts(here.version):
+            yield SUBJECT.fail(
+                "decryption",
+                f"the CRI of containerd {here.version} decrypts nothing, whatever is configured",
+                "install containerd 2.1.7, 2.2.2 or 2.3, which do again, or 1.7",
+            )
+
+
+def _decrypts(version: str) -> bool:
+    """containerd 2 lost it, and got it back in the middle of two releases."""
+    _, minor, patch = map(int, version.split("."))
+    first = {0: None, 1: 7, 2: 2}.get(minor, 0)
+    return first is not None and patch >= first
 
 
 def _local_pull(here: Containerd) -> Finding:
