@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -105,6 +106,25 @@ def test_more_recipients_than_before(builds: Builds) -> None:
     assert (run.code, run.err) == (0, "")
     builds.is_right("p384")
     builds.is_right("p256")
+
+
+def test_two_layers_under_one_key_are_not_both_taken_over(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ciphertexts tell each other: only a careless writer or a hostile one makes such."""
+    weak = SimpleNamespace(urandom=lambda count: b"k" * count)
+    with monkeypatch.context() as patched:
+        patched.setattr("boltseal.blockcipher.aes_ctr_hmac.os", weak)
+        who = [f"jwe:{builds.keys}/p256.pub.pem"]
+        library.encrypt(builds.old.reference(), builds.before.reference(), who)
+    run = boltseal("verify", builds.before.reference(), "-k", builds.keys / "p256.pem")
+    assert run.code == 4
+    assert "layer 1: it has the key of linux/amd64, layer 0" in run.err + run.out
+    run = builds.reuse()
+    assert run.code == 0, run.err
+    assert "encrypted 2 layers for 1 recipient, took 1 layer over" in run.out
+    assert "share a key" in run.err
+    builds.is_right()
 
 
 def test_annotations_that_are_not_about_encryption(builds: Builds) -> None:

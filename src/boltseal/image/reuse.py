@@ -87,6 +87,7 @@ class Reuse:
         self._taken: Once[DescriptorEdit | None] = Once()
         self._lock = threading.Lock()
         self._shut_out: dict[WrappedKey, None] = {}
+        self._blobs: dict[bytes, Digest] = {}  # by the key that opens it
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -172,6 +173,8 @@ class Reuse:
         self, found: Sequence[Earlier], layer: Descriptor, diff_id: Digest, meter: Meter
     ) -> DescriptorEdit | None:
         for one in found:
+            if not self._is_only_one(one):
+                continue
             part = meter.part()
             try:
                 media_type = self._prove(one, layer, diff_id, part)
@@ -183,6 +186,18 @@ class Reuse:
                 self._session.journal.note(f"{one.image.name}: {error.message}")
             part.undo()
         return None
+
+    def _is_only_one(self, one: Earlier) -> bool:
+        """Whether its key opens no other layer here: two under one key tell each other."""
+        with self._lock:
+            known = self._blobs.setdefault(one.unlocked.private.symkey, one.layer.digest)
+        if known == one.layer.digest:
+            return True
+        self._session.journal.warn(
+            f"layers of {one.image.name} share a key, so that they tell each other to everybody: "
+            "one of them was taken over, and the others were not"
+        )
+        return False
 
     def _prove(self, one: Earlier, layer: Descriptor, diff_id: Digest, meter: Part) -> str | None:
         """The media type that the layer has then, if it holds the same; its size is reported."""

@@ -98,7 +98,7 @@ def verify(
        what they have to be; index and config name the same platform.
     2. Media types are those of the format, and true; what calls itself encrypted has options and
        wrapped keys that readers take, and public options that carry nothing they should not.
-    3. One of the keys opens every encrypted layer.
+    3. One of the keys opens every encrypted layer, and no two layers have one layer key.
     4. Every layer has its size and digest, every encrypted one its HMAC, and what is in it is what
        the config's diff ids say.
     5. All encrypted layers have the same recipients.
@@ -144,6 +144,7 @@ class _Look:
         self._source = source
         self._unlocked: dict[tuple[Digest, int], UnlockedLayer] = {}
         self._verdicts: dict[object, Verdict] = {}
+        self._owners: dict[bytes, tuple[Digest, str]] = {}  # the blob of each key
         self._found: dict[Problem, None] = {}
         self.keys = Unlocker(keyring, image)
         self.layers: list[VerifiedLayer] = []
@@ -188,6 +189,11 @@ class _Look:
         unlocked = self.keys.unlock(node, index, layer)
         if unlocked is not None:
             self._unlocked[node.descriptor.digest, index] = unlocked
+            owner, place = self._owners.setdefault(unlocked.private.symkey, (layer.digest, where))
+            if owner != layer.digest:
+                self.problem(
+                    where, f"it has the key of {place}: two layers with one tell each other"
+                )
 
     def read(
         self, nodes: Sequence[ManifestNode], progress: Callable[[Progress], None] | None
