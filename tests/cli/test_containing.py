@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.archives import archive, file, folder, link
 from support.cli import boltseal
 from support.images import (
     CONFIG,
@@ -275,3 +276,23 @@ def test_each_layer_is_read_once_and_nothing_is_left(tmp_path: Path, keys: Path)
         read = [one.path.rpartition("/")[2] for one in proxy.seen if "/blobs/" in one.path]
         assert sorted(one for one in read if one in layers) == sorted(layers)
         assert {one.method for one in proxy.seen} <= {"GET", "HEAD"}
+
+
+def test_a_glob_that_only_links_match_is_warned_of(tmp_path: Path, keys: Path, sealed: str) -> None:
+    """The secret that is meant lies where the link leads, in a layer that stays readable."""
+    there = archive(file("data/key.pem", b"secret"))
+    linked = archive(folder("srv"), link("srv/key.pem", "/data/key.pem"))
+    source = image(tmp_path / "app", {"amd64": [there, linked], "arm64": [linked, APP]})
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    run = boltseal(
+        "encrypt", source.reference(), sealed, *who, "--layer-containing", "/srv/key.pem"
+    )
+    assert run.code == 0, run.err
+    assert encrypted(sealed) == {"linux/amd64": [1], "linux/arm64": [0]}
+    said = "warning: '/srv/key.pem' matches nothing but symbolic links in "
+    assert [run.err.count(f"{said}linux/{one}") for one in ("amd64", "arm64")] == [1, 1]
+    plan = boltseal("plan", source.reference(), "--layer-containing", "/srv/key.pem")
+    assert plan.err.count(said) == 2
+    for glob in ("key.pem", "/srv"):
+        run = boltseal("plan", source.reference(), "--layer-containing", glob)
+        assert "symbolic" not in run.err

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from boltseal.spec.digest import Digest
 
     IsChosen = Callable[[ManifestNode, int], bool]
+    _Seen = tuple[frozenset[int], set[int]]  # globs that match, and those that match links alone
 
 
 @dataclass(slots=True)
@@ -65,8 +66,14 @@ def find(
         if texts:
             found.setdefault(digest, {})[index] = texts
     for one in nodes:
+        matched = found.get(one.descriptor.digest, {})
         with located(one.label):
-            _check_all_match(wanted, found.get(one.descriptor.digest, {}), one, tasks)
+            _check_all_match(wanted, matched, one, tasks)
+        for glob in _only_links(wanted, matched, one, tasks):
+            journal.warn(
+                f"{glob!r} matches nothing but symbolic links in {one.label}, which are not "
+                "followed: what they lead to may be in a layer that stays readable"
+            )
     return found
 
 
@@ -79,6 +86,7 @@ class _Tasks:
         self._is_chosen = is_chosen
         self._tasks: dict[object, _Task] = {}
         self.closed: set[Place] = set()  # encrypted, and no key was given
+        self.links: set[tuple[Place, str]] = set()  # globs that match symbolic links alone there
 
     def add(self, node: ManifestNode, index: int, layer: Descriptor) -> None:
         """Get ready to look into one layer, if that is possible."""
@@ -117,22 +125,36 @@ class _Tasks:
             self._eyes.access.jobs if self._eyes.source.concurrent else 1,
             meter,
         )
+        self.links = {
+            (place, globs[number].text)
+            for task, (_, links) in zip(tasks, results, strict=True)
+            for place in task.places
+            for number in links
+        }
         return {
             place: tuple(globs[number].text for number in sorted(result))
-            for task, result in zip(tasks, results, strict=True)
+            for task, (result, _) in zip(tasks, results, strict=True)
             for place in task.places
         }
 
-    def _look(self, task: _Task, globs: tuple[Glob, ...], meter: Meter) -> frozenset[int]:
+    def _look(self, task: _Task, globs: tuple[Glob, ...], meter: Meter) -> _Seen:
         label, layer = task.where
         meter.begin(f"search {layer} of {label}")
 
-        def look(tick: Callable[[int], None]) -> frozenset[int]:
+        def look(tick: Callable[[int], None]) -> _Seen:
             reader = self._eyes.source.open(task.layer)
+            links: set[int] = set()
             try:
-                return find_paths(
-                    task.layer, task.unlocked, reader, globs, diff_id=task.diff_id, tick=tick
+                found = find_paths(
+                    task.layer,
+                    task.unlocked,
+                    reader,
+                    globs,
+                    diff_id=task.diff_id,
+                    tick=tick,
+                    links=links,
                 )
+                return found, links
             finally:
                 reader.close()
 
@@ -146,7 +168,24 @@ class _Tasks:
             f"{layer} of {label} is not in the source but only behind its URLs, "
             "and was not searched for paths"
         )
-        return frozenset()
+        return frozenset(), set()
+
+
+def _only_links(
+    globs: Sequence[Glob],
+    found: Mapping[int, Sequence[str]],
+    node: ManifestNode,
+    tasks: _Tasks,
+) -> list[str]:
+    """Globs that no file or folder of an image matches."""
+    digest = node.descriptor.digest
+    real = {
+        text
+        for index, texts in found.items()
+        for text in texts
+        if ((digest, index), text) not in tasks.links
+    }
+    return [glob.text for glob in globs if glob.text not in real]
 
 
 def _check_all_match(

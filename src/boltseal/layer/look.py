@@ -33,8 +33,11 @@ def find_paths(
     *,
     diff_id: Digest | None = None,
     tick: Callable[[int], None] | None = None,
+    links: set[int] | None = None,
 ) -> frozenset[int]:
     """The places of those ``globs`` that match a path in what ``reader`` holds.
+
+    To ``links`` go those of them that match symbolic links alone: what these mean lies elsewhere.
 
     1. Size and digest of the blob are what the descriptor states.
     2. With ``unlocked``: the HMAC over the ciphertext is right.
@@ -44,20 +47,22 @@ def find_paths(
     Raises IntegrityError for the first of them that is not so. Nothing is kept of the content.
     """
     content = _Content(CheckedReader(layer, reader, tick), unlocked, diff_id)
-    search = Search(globs)
+    search, linked = Search(globs), Search(globs)
     problem: IntegrityError | None = None
     try:
-        _search(TarStream(content.chunks()), search)
+        _search(TarStream(content.chunks()), search, linked)
     except IntegrityError as error:
         problem = error
     content.finish()  # 1, 2: what is wrong with the blob says more than what is wrong inside
     if problem is not None:
         raise problem  # 3
     content.compare()  # 4
-    return frozenset(search.found)
+    if links is not None:
+        links |= linked.found - search.found
+    return frozenset(search.found | linked.found)
 
 
-def _search(archive: TarStream, search: Search) -> None:
+def _search(archive: TarStream, search: Search, linked: Search) -> None:
     count = 0
     for entry in archive:
         count += len(entry.name)
@@ -67,7 +72,7 @@ def _search(archive: TarStream, search: Search) -> None:
             )
         path = Path.of_entry(entry.name, entry.kind == "directory")
         if path is not None:
-            search.add(path)
+            (linked if entry.kind == "symlink" else search).add(path)
     archive.drain()
 
 
