@@ -18,6 +18,7 @@ README = ROOT / "README.md"
 ACTIONS = {
     "recipients": ("list", "add", "remove", "set"),
     "keyprovider": ("exec", "serve", "print-config"),
+    "hook": ("check", "print-config"),
 }
 
 
@@ -72,7 +73,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_every_command_and_option_is_in_the_reference() -> None:
     reference = (ROOT / "docs" / "reference.md").read_text()
     help_text = boltseal("--help").out
-    for command in re.findall(r"^    ([a-z]+)", help_text, re.MULTILINE):
+    for command in re.findall(r"^    ([a-z-]+)", help_text, re.MULTILINE):
         assert f"### `boltseal {command}" in reference, command
         for words in ([command], *([command, one] for one in ACTIONS.get(command, ()))):
             shown = boltseal(*words, "--help").out

@@ -222,4 +222,5 @@ def test_every_test_is_in_the_documents_table() -> None:
         "test_a_blob_that_is_too_large_for_one_request",
         "test_credentials_stay_with_the_registry",
         "test_retry_after_is_followed",
+        "test_a_claim_comes_and_goes",
     }

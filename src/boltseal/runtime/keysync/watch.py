@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from boltseal.runtime.keysync.sync import Report
 
+_LOOK = 1.0  # seconds that a watch lasts before the clock is looked at
+
 
 def watch(
     once: Callable[[], Report], source: str, interval: float
@@ -38,17 +40,22 @@ def _occasions(source: str, interval: float) -> Iterator[None]:
         import watchfiles
     except ImportError:
         raise MissingExtraError("watching a folder", "watch") from None
+    yield
     while True:
-        yield
+        due = 0.0
         try:
             # a mount that changes shows as links that are put in place of others
-            for _ in watchfiles.watch(
+            for changes in watchfiles.watch(
                 source,
                 watch_filter=None,
-                rust_timeout=int(interval * 1000),
+                rust_timeout=int(min(interval, _LOOK) * 1000),
                 yield_on_timeout=True,
                 raise_interrupt=True,
             ):
-                yield
+                # the first time, too: what changed before the watch began was not seen by it
+                if changes or time.monotonic() >= due:
+                    yield
+                    due = time.monotonic() + interval
         except OSError:  # the folder is gone, or cannot be watched
             time.sleep(interval)
+            yield
