@@ -18,9 +18,12 @@ PAGES = [
     *sorted((ROOT / "docs" / "how-to" / "keys").glob("*.md")),
     ROOT / "docs" / "how-to" / "bulk.md",
     ROOT / "docs" / "how-to" / "choosing-layers.md",
+    ROOT / "docs" / "how-to" / "cri-o.md",
     ROOT / "docs" / "how-to" / "hiding-more.md",
     ROOT / "docs" / "how-to" / "keys-on-a-host.md",
+    ROOT / "docs" / "how-to" / "podman-and-buildah.md",
     ROOT / "docs" / "how-to" / "recipients.md",
+    ROOT / "docs" / "how-to" / "refuse-starts.md",
     ROOT / "docs" / "how-to" / "reuse.md",
     ROOT / "docs" / "how-to" / "run-without-a-runtime.md",
 ]

@@ -11,7 +11,7 @@ import pytest
 from support import containerd
 from support.cli import boltseal
 from support.containerd import COMMAND, Containerd, runnable
-from support.containerd_printed import Printed, doctor
+from support.containerd_printed import Printed, Second, doctor
 from support.cri import CriError
 from support.images import GZIP, TAR, ZSTD, Layout
 from support.peers import require
@@ -112,6 +112,20 @@ def test_plain_images_start_unless_the_policy_refuses_them(
     )
     assert daemon.cri.run(image, COMMAND) == "secret of pause"
     daemon.decide_by(f'keys = ["{daemon.keys}"]\n')
+
+
+@pytest.mark.skipif(not Second.program, reason="BOLTSEAL_TEST_CONTAINERD2 names no containerd 2")
+def test_containerd_2_pulls_with_what_is_printed_for_it(registry: Registry, keys: Path) -> None:
+    with containerd.running(registry, kind=Second) as second:
+        for name in ("gzip", "zstd", "tar"):
+            image = f"{registry.host}/{name}:v1"
+            second.use_key(keys / "other.pem")
+            with pytest.raises(
+                CriError, match=r"boltseal-ctd-decoder: sha256:.* no key given opens"
+            ):
+                second.cri.pull(image)
+            second.use_key(keys / "p256.pem")
+            second.cri.pull(image)
 
 
 def test_both_forms_are_what_containerd_itself_reads(tmp_path: Path) -> None:

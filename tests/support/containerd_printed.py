@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,47 @@ class Printed(Containerd):
         )
         printed = doctor("--print-config", "containerd", "--keys-path", str(self.keys)).out
         return own + runtime + printed.replace("version = 2\n", "")
+
+
+class Second(Containerd):
+    """containerd 2, which Debian 12 has not: BOLTSEAL_TEST_CONTAINERD2 names its program.
+
+    It only pulls here: starting takes a shim of its own version.
+    """
+
+    program = os.environ.get("BOLTSEAL_TEST_CONTAINERD2", "")
+
+    def start(self) -> None:
+        link = self.folder / "path" / "containerd"
+        link.parent.mkdir()
+        link.symlink_to(self.program)
+        before = os.environ["PATH"]
+        os.environ["PATH"] = f"{link.parent}:{before}"
+        try:
+            super().start()
+        finally:
+            os.environ["PATH"] = before
+
+    def check(self) -> None:
+        pass
+
+    def _config(self) -> str:
+        folder, host = self.folder, self.registry.host
+        hosts = folder / "hosts" / host
+        hosts.mkdir(parents=True)
+        (hosts / "hosts.toml").write_text(f'[host."http://{host}"]\n')
+        own = (
+            f'version = 3\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
+            f'[grpc]\naddress = "{self.socket}"\n[ttrpc]\naddress = "{folder}/t.sock"\n'
+            '[plugins."io.containerd.cri.v1.images".registry]\n'
+            f'config_path = "{folder}/hosts"\n'
+            '[plugins."io.containerd.cri.v1.runtime".cni]\n'
+            f'conf_dir = "{folder}/cni"\n'
+        )
+        printed = doctor(
+            "--print-config", "containerd", "--runtime-version", "2", "--keys-path", str(self.keys)
+        ).out  # fmt: skip
+        return own + printed.replace("version = 3\n", "")
 
 
 def doctor(*arguments: str) -> Run:

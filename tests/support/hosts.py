@@ -22,6 +22,7 @@ POLICY = "/etc/boltseal/image-verifier.toml"
 HOOK = "/etc/containers/oci/hooks.d/50-boltseal.json"
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 PROVIDER = "/usr/bin/provider"
+GNUPG = "/root" + "/.gnupg"  # of root
 PROGRAMS = ("containerd", "crio", "podman", "buildah", "runc", "gpg", "gpg-agent",
             "boltseal-ctd-decoder", "boltseal", "provider")  # fmt: skip
 
@@ -76,7 +77,7 @@ def healthy(root: Path, key: Path, *, major: int = 1) -> FakeHost:
         host.path(folder).chmod(0o700)
         shutil.copy(key, host.path(folder) / "prod.pem")
         (host.path(folder) / "prod.pem").chmod(0o600)
-    host.path("/root/.gnupg").mkdir(parents=True, mode=0o700)
+    host.path(GNUPG).mkdir(parents=True, mode=0o700)
     spool = host.path("/var/tmp")
     spool.mkdir(parents=True)
     os.chmod(spool, 0o1777)

@@ -10,6 +10,7 @@ from support.hosts import (
     CONTAINERD,
     CRIO,
     DECODER,
+    GNUPG,
     HOOK,
     KEYS,
     MODULE,
@@ -348,7 +349,7 @@ PLANTED: dict[str, tuple[Any, str, str, str, str, str]] = {
         "gnupg", "agent", "fail", "there is no gpg-agent", "apt-get install gnupg",
     ),
     "GnuPG's home is open": (
-        lambda h: h.path("/root/.gnupg").chmod(0o755),
+        lambda h: h.path(GNUPG).chmod(0o755),
         "gnupg", "home", "fail", "others may look into", "chmod 0700",
     ),
     "policy for modules is no YAML": (

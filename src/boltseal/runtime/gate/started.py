@@ -57,12 +57,14 @@ def parse(raw: bytes) -> Started:
     ):
         raise UsageError(f"{what} has annotations that are no texts")
     found = _recorded(identifier, bundle)
+    image: str | None
+    digests: tuple[str, ...] = ()
     if found is not None:
         image, digests = found
     elif _SANDBOX in (annotations.get(_CRI_TYPE), annotations.get(_CRIO_TYPE)):
         return Started(identifier, None)
     else:
-        image, digests = _annotated(annotations), ()
+        image = _annotated(annotations)
     if image is None:
         raise UsageError(f"{what} does not say which image it is made of", hint=_HOW)
     if len(image) > MAX_NAME:
