@@ -102,6 +102,24 @@ def test_the_command(tmp_path: Path, leaky: Layout) -> None:
     assert (run.code, run.out.splitlines()[0]) == (0, "0 likely secrets in what stays readable")
 
 
+def test_what_all_platforms_have_is_told_once(tmp_path: Path, keys: Path) -> None:
+    layout = Layout(tmp_path / "many")
+    platforms = []
+    for name in ("amd64", "arm64"):
+        entry = add_image(layout, {**LEAKY, "architecture": name})
+        entry["platform"] = {"os": "linux", "architecture": name}
+        platforms.append(entry)
+    index = compact({"schemaVersion": 2, "mediaType": INDEX, "manifests": platforms})
+    layout.tag(INDEX, *layout.blob(index))
+    run = encrypt(layout, f"oci:{tmp_path}/sealed:v1", keys)
+    assert run.code == 0, run.err
+    warnings = [line for line in run.err.splitlines() if line.startswith("warning: ")]
+    assert [line[:48] for line in warnings] == [
+        f"warning: linux/amd64, linux/arm64, {place}"[:48] for place in PLACES
+    ]
+    assert len(api.lint(layout.reference()).findings) == 2 * len(PLACES)
+
+
 def test_annotations_of_every_level(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "app")
     inner = add_image(

@@ -120,7 +120,8 @@ def test_a_dry_run_shows_it_and_writes_nothing(tmp_path: Path, sealed: str, keys
     run = rotated(sealed, keys, "--dry-run")
     assert run.out.startswith("this would encrypt 4 layers again with new keys (3 distinct blobs)")
     assert "nothing was written" in run.out
-    assert run.out.count("removed") == run.out.count("to be encrypted") == 4
+    assert run.out.count("  0..1    removed") == 2  # on each platform
+    assert run.out.count("to be encrypted") == 4
     report = json.loads(rotated(sealed, keys, "--dry-run", "--json").out)
     sizes = {one["digest"]: one["size"] for each in layers(tmp_path / "sealed") for one in each}
     assert (report["rotated_blobs"], report["rotated_bytes"]) == (3, sum(sizes.values()))

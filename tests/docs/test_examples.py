@@ -59,7 +59,8 @@ def test_the_example_of_changing_recipients_in_python(workplace: Path) -> None:
         [sys.executable, "-c", python], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    first, last = done.stdout.splitlines()
+    first, is_good, same, last = done.stdout.splitlines()
+    assert (is_good, same) == ("True", "True")
     assert first.startswith("2 layers have new keys: whoever could open the image until now")
     assert last == "jwe True 2"
 

@@ -228,9 +228,9 @@ def _show(report: ChangeReport, output: Output, *, is_dry: bool) -> None:
     output.line(f"  {report.image}")
     output.line(f"  {report.after or report.before}")
     if changed:
-        rows = [["PLATFORM", "LAYER", "CHANGE", "OPENED BY", "RECIPIENT"]]
-        for one in changed:
-            place = [one.platform, str(one.layer)]
+        rows = [["PLATFORM", "LAYERS", "CHANGE", "OPENED BY", "RECIPIENT"]]
+        for one, numbers in _alike(changed):
+            place = [one.platform, _spans(numbers)]
             rows += [[*place, "removed", *_named(key)] for key in one.removed]
             rows += [[*place, "added", *_named(key)] for key in one.added]
             if one.kept:
@@ -256,6 +256,26 @@ def _show(report: ChangeReport, output: Output, *, is_dry: bool) -> None:
         output.note(note)
     for warning in report.warnings:
         output.warning(warning)
+
+
+def _alike(changed: Sequence[Change]) -> list[tuple[Change, list[int]]]:
+    """Layers of a platform to which the same happens, told once."""
+    found: dict[object, tuple[Change, list[int]]] = {}
+    for one in changed:
+        same = (one.platform, one.removed, one.added, one.kept)
+        found.setdefault(same, (one, []))[1].append(one.layer)
+    return list(found.values())
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Ascending numbers as options take them: ``0, 2..5``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}..{b}" for a, b in parts)
 
 
 def _headline(report: ChangeReport, changed: Sequence[Change], *, is_dry: bool) -> str:

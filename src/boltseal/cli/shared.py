@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from boltseal.image.sharing import Blob, Sharing
 
 
+_WIDTH = 40  # characters of several images in one row
+
+
 def show(output: Output, sharing: Sharing) -> None:
     """Bytes, the blobs that several images have, and the twins of one plaintext."""
     output.line("between these images", style="bold")
@@ -28,18 +31,24 @@ def show(output: Output, sharing: Sharing) -> None:
         planned = sharing.planned_bytes is not None
         rows = [["DIGEST", "STATE", "SIZE", *(["ENCRYPTED IN"] if planned else []), "IMAGES"]]
         for blob in sharing.blobs:
-            *begin, images = _row(blob)
             count = f"{len(blob.chosen_in)} of {len(blob.images)}"
-            rows.append([*begin, *([count] if planned else []), images])
+            rows += _rows(blob, [], [count] if planned else [])
         output.table(rows)
     if sharing.twins:
         output.line("the same content by its diff id, in different blobs")
         rows = [
-            [twins.diff_id[:19], *_row(blob)] for twins in sharing.twins for blob in twins.blobs
+            row
+            for twins in sharing.twins
+            for blob in twins.blobs
+            for row in _rows(blob, [twins.diff_id[:19]], [])
         ]
         output.table([["DIFF ID", "DIGEST", "STATE", "SIZE", "IMAGES"], *rows])
 
 
-def _row(blob: Blob) -> list[str]:
+def _rows(blob: Blob, before: list[str], behind: list[str]) -> list[list[str]]:
+    """A row with all images, or one for each where that would be too wide."""
     state = "encrypted" if blob.encrypted else "clear"
-    return [blob.digest[:19], state, size(blob.size), ", ".join(blob.images)]
+    begin = [*before, blob.digest[:19], state, size(blob.size), *behind]
+    together = ", ".join(blob.images)
+    first, *others = [together] if len(together) <= _WIDTH else blob.images
+    return [[*begin, first], *([*([""] * len(begin)), one] for one in others)]

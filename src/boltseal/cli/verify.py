@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, output: Output) -> int:
     """Verify, and say what was found; 4 when anything is not as it should be."""
     from boltseal.cli.progress import Bar
+    from boltseal.image.twins import BESIDE
     from boltseal.image.verify import verify
 
     with Bar(quiet=output.quiet) as bar:
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
             output.note(f"{one.where}: {one.message}")
         else:
             output.failure(f"{one.where}: {one.message}")
+    if any(one.message.startswith(BESIDE) for one in problems):
+        output.hint("boltseal copy it to a place that does not have the plain image")
     if not any(one.state == "verified" for one in report.layers) and report.is_good:
         output.note("no layer of this image is encrypted")
     for note in report.notes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import UnsupportedError, UsageError
 from boltseal.image import tree
-from boltseal.image.lint import findings, refuse
+from boltseal.image.lint import by_platforms, findings, refuse
 from boltseal.image.scrub import as_scrub, scrub
 from boltseal.layer.salted import check_saltable, telling_annotations
 from boltseal.spec.config import parse_config
@@ -83,11 +83,12 @@ class Hiding:
             if self.strict:
                 refuse(found)
         session.journal.findings = found
-        for one in found[:_MAX_TOLD]:
+        told = by_platforms(found)
+        for one in told[:_MAX_TOLD]:
             session.journal.warn(str(one))
-        if len(found) > _MAX_TOLD:
+        if len(told) > _MAX_TOLD:
             session.journal.warn(
-                f"{len(found) - _MAX_TOLD} more likely secrets stay readable: see boltseal lint"
+                f"{len(told) - _MAX_TOLD} more likely secrets stay readable: see boltseal lint"
             )
 
     def finish(self, session: Session) -> None:

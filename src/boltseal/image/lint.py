@@ -7,7 +7,7 @@ not. This looks for what should not be there. It cannot find everything, and it 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import strictjson
@@ -59,6 +59,14 @@ class Finding:
         named = f" ({self.name})" if self.name else ""
         where = f"{self.platform}, {self.place}{named}"
         return f"{where} stays readable and may hold a secret: {self.kind}"
+
+
+def by_platforms(found: Sequence[Finding]) -> list[Finding]:
+    """The same findings, each told once for all the platforms that have it."""
+    platforms: dict[Finding, list[str]] = {}
+    for one in found:
+        platforms.setdefault(replace(one, platform=""), []).append(one.platform)
+    return [replace(one, platform=", ".join(names)) for one, names in platforms.items()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from boltseal.spec.digest import Digest
     from boltseal.transports.base import ImageSource
 
+BESIDE = "its plaintext lies beside it, readable"
 _UNKNOWN = "application/octet-stream"
 
 
@@ -47,7 +48,7 @@ def find(
                 if digest not in asked:
                     asked[digest] = _is_there(source, digest)
                 if asked[digest]:
-                    yield where, f"its plaintext lies beside it, readable, as {digest}"
+                    yield where, f"{BESIDE}, as {digest}"
 
 
 def _clear_diff_ids(nodes: Sequence[ManifestNode]) -> dict[Digest | None, str]:
