@@ -106,6 +106,7 @@ def test_a_signal_stops_it_and_it_says_how_to_go_on(big: Place, number: int, cod
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "to go on, run the same command again: list.journal knows what is done" in err
+    assert f" of {IMAGES} images have ended" in err
     assert "Traceback" not in err
     assert temporaries(big.folder / "sealed") == []
     check(big.folder / "sealed")

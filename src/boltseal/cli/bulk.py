@@ -94,6 +94,7 @@ def run(args: argparse.Namespace, output: Output, wishes: Mapping[str, Any]) -> 
         replace(job, recipients=_once(own, job.recipients, kinds)) if job.recipients else job
         for job in _jobs(args)
     ]
+    line = bulk_summary.Line(output)
     try:
         report = encrypt_many(
             jobs,
@@ -102,13 +103,15 @@ def run(args: argparse.Namespace, output: Output, wishes: Mapping[str, Any]) -> 
             executor=_cluster(args.dask) if args.dask else None,
             jobs=args.jobs,
             fail_fast=args.fail_fast,
-            report=bulk_summary.Line(output),
+            report=line,
             identities=args.keys,
             keys=_keys_over_there(args) if args.dask else kinds,
             registry=_registry_over_there(args) if args.dask else access.both(args),
             **wishes,
         )
     except (KeyboardInterrupt, TerminatedError):
+        if line.so_far():
+            output.note(line.so_far())
         output.note(f"to go on, run the same command again: {journal} knows what is done")
         raise
     bulk_summary.show(report, output)

@@ -19,18 +19,24 @@ _WIDTH = 79  # characters of a line on a terminal
 
 
 class Line:
-    """On a terminal, how far it is; elsewhere nothing."""
+    """How far it is: shown on a terminal, and told when it is stopped."""
 
     def __init__(self, output: Output) -> None:
+        self._done = self._total = 0
         self._wanted = not output.quiet and sys.stderr.isatty()
 
     def __call__(self, image: ImageResult, done: int, total: int) -> None:
+        self._done, self._total = done, total
         signals.check()
         if self._wanted:
             text = printable(f"{done} of {total}: {image.destination}")[:_WIDTH]
             end = "\n" if done == total else ""
             sys.stderr.write(f"\r\x1b[K{text}{end}")
             sys.stderr.flush()
+
+    def so_far(self) -> str:
+        """How many images have ended, for a run that is stopped."""
+        return f"{self._done} of {self._total} images have ended" if self._total else ""
 
 
 def show(report: BulkReport, output: Output) -> None:

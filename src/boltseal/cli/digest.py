@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal digest [options] IMAGE"
 EXAMPLES = """\
 examples:
   boltseal digest docker://registry.example/team/app:v1

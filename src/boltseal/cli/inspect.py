@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from boltseal.image.inspect import ImageReport, LayerReport, ManifestReport
     from boltseal.transports.registry.options import RegistryOptions
 
+USAGE = "boltseal inspect [options] IMAGE …"
 EXAMPLES = """\
 examples:
   boltseal inspect oci:sealed:v1

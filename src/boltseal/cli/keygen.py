@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal keygen [options] FILE"
 EXAMPLES = """\
 examples:
   boltseal keygen prod.pem                    writes prod.pem and prod.pub.pem, RSA 3072

@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "serve":
             _add_tls(mode)
         if name == "exec":  # its standard output is the answer's alone
-            mode.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+            mode.add_argument(
+                "-q", "--quiet", action="store_true", help="print errors and warnings only"
+            )
             mode.set_defaults(json=False)
         else:
             options.add_output(mode)

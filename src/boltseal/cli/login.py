@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal login [options] HOST"
 EXAMPLES = """\
 examples:
   boltseal login registry.example -u alice

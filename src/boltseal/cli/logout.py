@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal logout [options] HOST"
 EXAMPLES = """\
 examples:
   boltseal logout registry.example

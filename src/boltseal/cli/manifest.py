@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal manifest [options] IMAGE"
 EXAMPLES = """\
 examples:
   boltseal manifest docker://registry.example/team/app:v1

@@ -27,7 +27,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document on standard output"
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
 
 
 def add_source(parser: argparse.ArgumentParser, name: str = "SRC") -> argparse.Action:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal registry-check [options] HOST/NAME"
 EXAMPLES = """\
 examples:
   boltseal registry-check registry.example/team/scratch

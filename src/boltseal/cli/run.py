@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tmpdir", metavar="DIR", help="where to unpack to (default: TMPDIR, or /var/tmp)"
     )
     add_unpacking(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
     parser.set_defaults(json=False, behind=None)
     keys.add_options(parser)
     access.add_one(parser)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from boltseal.cli.output import Output
 
+USAGE = "boltseal tags [options] REPOSITORY"
 EXAMPLES = """\
 examples:
   boltseal tags docker://registry.example/team/app

@@ -132,7 +132,8 @@ def encrypt(
         if session.is_in_place and session.edits:
             session.journal.note(
                 "the image as it was before is still there, in the clear: "
-                "whoever can read this place finds it by its digest"
+                "whoever can read this place finds it by its digest; encrypt into another "
+                "place to hand the image on"
             )
         elif session.is_in_place and session.configs:
             session.journal.note(

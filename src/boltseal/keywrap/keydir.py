@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_FILES = 1_000  # files of one folder of keys
 MAX_DEPTH = 16  # folders inside folders
+_HINT = "name the key itself, or a folder that has nothing but keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,9 @@ def walk(folder: str) -> Iterator[Found]:
     seen = {(info.st_dev, info.st_ino)}
     for count, path in enumerate(_paths(folder, root, 0, seen)):
         if count >= MAX_FILES:
-            raise LimitExceededError(f"{folder} has more than the limit of {MAX_FILES} files")
+            raise LimitExceededError(
+                f"{folder} has more than the limit of {MAX_FILES} files", hint=_HINT
+            )
         found = _read(path, root, seen)
         if found is not None:
             yield found
@@ -49,7 +52,9 @@ def walk(folder: str) -> Iterator[Found]:
 
 def _paths(folder: str, root: str, depth: int, seen: set[tuple[int, int]]) -> Iterator[str]:
     if depth > MAX_DEPTH:
-        raise LimitExceededError(f"{folder} is deeper than the limit of {MAX_DEPTH} folders")
+        raise LimitExceededError(
+            f"{folder} is deeper than the limit of {MAX_DEPTH} folders", hint=_HINT
+        )
     with storage_errors(f"listing {folder}"):
         names = sorted(os.listdir(folder))
     # plain names first: of a file that a link and a hidden folder lead to, the link is what the
