@@ -56,9 +56,8 @@ class BaseImage:
             _check_platforms(image, [one.platform for one in found if one.platform is not None])
             self._images = found
             shared = _clear_layers(found)
-            self._blobs = {
-                (diff_id, layer.digest) for one in found for diff_id, layer in _clear(one)
-            }
+            # what was read, or chosen by its digest: not all that the base says of itself
+            self._blobs = {(diff_id, layer.digest) for diff_id, layer in shared.items()}
             wanted = {diff_id for one in tree.manifests(image) for diff_id in _diff_ids(one)}
             self._diff_ids = frozenset(wanted & shared.keys())
             if name.digest is None:
@@ -130,15 +129,12 @@ def _diff_ids(node: ManifestNode) -> tuple[Digest, ...]:
 
 def _clear_layers(nodes: list[ManifestNode]) -> dict[Digest, Descriptor]:
     """A layer that is encrypted in the base is not public."""
-    return {diff_id: layer for one in nodes for diff_id, layer in _clear(one)}
-
-
-def _clear(node: ManifestNode) -> list[tuple[Digest, Descriptor]]:
-    return [
-        (diff_id, layer)
-        for diff_id, layer in zip(_diff_ids(node), node.manifest.layers, strict=True)
+    return {
+        diff_id: layer
+        for one in nodes
+        for diff_id, layer in zip(_diff_ids(one), one.manifest.layers, strict=True)
         if not is_encrypted(layer.media_type)
-    ]
+    }
 
 
 def _check_platforms(image: Node, have: list[Platform]) -> None:
