@@ -130,3 +130,21 @@ def test_what_scrub_takes_may_stand_behind_it(tmp_path: Path, keys: Path) -> Non
     assert boltseal("encrypt", source, f"oci:{tmp_path}/a:v1", *who, "--scrub", "history").code == 0
     run = boltseal("encrypt", "--scrub", source, f"oci:{tmp_path}/b:v1", *who)
     assert run.code == 0  # alone it means all
+
+
+def test_what_is_encrypted_for_others_names_the_command_that_tells_for_whom(
+    tmp_path: Path, keys: Path
+) -> None:
+    source, sealed = simple_image(tmp_path / "l").reference(), f"oci:{tmp_path}/a:v1"
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    assert boltseal("encrypt", source, sealed, *who, "-q").code == 0
+    run = boltseal("encrypt", sealed, f"oci:{tmp_path}/b:v1", *who, "-k", keys / "p384.pem")
+    assert run.code == 3
+    assert run.err.endswith(f"hint:  see who can open it with: boltseal recipients list {sealed}\n")
+
+
+def test_a_base_that_has_everything(tmp_path: Path, keys: Path) -> None:
+    image = simple_image(tmp_path / "l").reference()
+    error, hint = told("plan", image, "--except-base", image)
+    assert error.endswith("nothing would be encrypted")
+    assert hint.startswith("name the base that the image was built on")

@@ -42,6 +42,7 @@ _ACTIONS = {
 }
 _OPTIONS = {
     "--all": "all platforms are taken without any option",
+    "--dry-run": "boltseal plan shows what encrypt would do",
     "--insecure": "write --tls-verify=false",
     "--multi-arch": "all platforms are taken without any option; --platform keeps some",
     "--output": "write --json",

@@ -106,7 +106,8 @@ def choose(
     if base is not None and not chosen:
         raise UsageError(
             f"the base image {choice.except_base} has every layer chosen: "
-            "nothing would be encrypted"
+            "nothing would be encrypted",
+            hint="name the base that the image was built on, or choose other layers",
         )
     return Selection(frozenset(chosen), frozenset(public), base)
 

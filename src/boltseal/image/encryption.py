@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from boltseal.errors import IntegrityError, UnsupportedError, UsageError
+from boltseal.errors import IntegrityError, NoMatchingKeyError, UnsupportedError, UsageError
 from boltseal.image import leaks
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.session import LayerResult, Session
+from boltseal.image.unlock import who_can_open
 from boltseal.keywrap.keyring import check_addition
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
@@ -72,7 +73,11 @@ class Encryption:
             if chosen and self._keyring.identities:
                 if not self._allow_classical:
                     check_addition(layer.annotations, self._recipients)
-                self._unlocked[place] = unlock_layer(layer, self._keyring)
+                try:
+                    self._unlocked[place] = unlock_layer(layer, self._keyring)
+                except NoMatchingKeyError as error:
+                    error.hint = who_can_open(self._session.source_name)
+                    raise
         elif chosen:
             encryptable(layer)
             self._hiding.check_layer(node, layer)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _MAX_ATTEMPTS = 1000  # told of one image
 
 
+def who_can_open(image: str) -> str:
+    """A hint for somebody whose keys do not."""
+    return f"see who can open it with: boltseal recipients list {image}"
+
+
 class Unlocker:
     """Unlocks layers with one keyring; a layer that occurs again costs nothing.
 
@@ -57,6 +62,6 @@ class Unlocker:
         if self._first is not None:
             error, node, index = self._first
             error.attempts = tuple(self._attempts)
-            error.hint = f"see who can open it with: boltseal recipients list {self._image}"
+            error.hint = who_can_open(self._image)
             with located(node.label), located(f"layer {index}"):
                 raise error

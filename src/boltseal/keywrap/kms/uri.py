@@ -124,7 +124,7 @@ def parse(text: str) -> KeyUri:
     if found is None:
         shown = ascii(text[:200])
         if service == AWS and not text.startswith("awskms:///"):
-            form = f"an address needs three slashes: awskms:///…; the forms are {form}"
+            form += "; without an endpoint that makes three slashes: awskms:///…"
         raise UsageError(f"{shown} does not name a key of a key service", hint=f"write {form}")
     return found
 
