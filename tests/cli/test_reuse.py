@@ -12,7 +12,18 @@ import pytest
 import boltseal as library
 from boltseal.image.lookup import manifest
 from support.cli import boltseal
-from support.images import GZIP, INDEX, TAR, ZSTD, Layout, add_manifest, blobs, compact, tar_bytes
+from support.images import (
+    GZIP,
+    INDEX,
+    TAR,
+    ZSTD,
+    Layout,
+    add_manifest,
+    blobs,
+    compact,
+    sha256,
+    tar_bytes,
+)
 from support.tamper import PUBOPTS, b64, flip
 
 if TYPE_CHECKING:
@@ -125,6 +136,24 @@ def test_two_layers_under_one_key_are_not_both_taken_over(
     assert "encrypted 2 layers for 1 recipient, took 1 layer over" in run.out
     assert "share a key" in run.err
     builds.is_right()
+
+
+def test_a_config_that_lies_has_no_other_layer_taken_over(builds: Builds) -> None:
+    """It gives a layer the diff id of one that was encrypted before, and of other content."""
+    entry = builds.new.root()
+    document = builds.new.json(entry["digest"])
+    config = builds.new.json(document["config"]["digest"])
+    config["rootfs"]["diff_ids"][2] = sha256(OLD)
+    digest, size = builds.new.blob(compact(config))
+    document["config"] |= {"digest": digest, "size": size}
+    builds.new.entries.clear()
+    builds.new.tag(entry["mediaType"], *builds.new.blob(compact(document)))
+    run = builds.reuse()
+    assert run.code == 0, run.err
+    assert "encrypted 1 layer for 1 recipient, took 2 layers over" in run.out
+    assert "warning: a layer is not what its own config says" in run.err
+    run = boltseal("verify", builds.target, "-k", builds.keys / "p256.pem")
+    assert run.code == 4
 
 
 def test_annotations_that_are_not_about_encryption(builds: Builds) -> None:

@@ -219,13 +219,34 @@ class Reuse:
             return None
         if mediatypes.is_foreign(old.plain) != mediatypes.is_foreign(kind.plain):
             return None
+        if not self._is_its_own(layer, diff_id, meter):
+            return None
         self._open(one, diff_id, meter)
-        meter.tick(layer.size)
         self._session.journal.note(
             f"some layers are taken over as {one.image.name} has them, compressed otherwise than "
             "here: they hold the same, but decrypting gives a manifest of another digest"
         )
         return old.encrypted_type
+
+    def _is_its_own(self, layer: Descriptor, diff_id: Digest, meter: Part) -> bool:
+        """Whether the plain layer has the diff id that its config gives it: nothing else of it is
+        compared when the other one is compressed otherwise.
+        """
+
+        def verdict(tick: Callable[[int], None]) -> Verdict:
+            reader = self._session.source.open(layer)
+            try:
+                return verify_layer(layer, None, reader, diff_id=diff_id, tick=tick)
+            finally:
+                reader.close()
+
+        found = attempt_layer(verdict, meter)
+        if found.problems:
+            self._session.journal.warn(
+                f"a layer is not what its own config says, so no other was taken over for it: "
+                f"{found.problems[0]}"
+            )
+        return not found.problems
 
     def _open(self, one: Earlier, diff_id: Digest, meter: Meter) -> None:
         """Read it all: digest, HMAC, and what it decompresses to."""
