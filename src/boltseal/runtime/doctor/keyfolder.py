@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boltseal.errors import BoltsealError, KeyFileError
+from boltseal.errors import BoltsealError, KeyFileError, LimitExceededError
 from boltseal.keywrap import identity_files, keydir
 from boltseal.keywrap.options import KeyOptions
 
@@ -82,8 +82,11 @@ def _files(
                 seen.told += 1
                 if seen.told <= MAX_TOLD:
                     yield finding
+    except LimitExceededError as error:
+        yield subject.fail(_CHECK, error.message, f"leave nothing but keys in {folder}")
+        return
     except BoltsealError as error:
-        yield subject.failed(_CHECK, error, _AS_ROOT)
+        yield subject.fail(_CHECK, error.message, _AS_ROOT)
         return
     if seen.told > MAX_TOLD:
         yield subject.warn(

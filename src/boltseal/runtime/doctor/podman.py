@@ -116,6 +116,11 @@ def _files(host: Host, name: str, base: str) -> Iterator[str]:
         if os.path.lexists(main):
             yield main
     yield from host.drop_ins(f"{_ETC}/{base}.d", ".conf")
+    home = host.keys.environment.get("HOME")
+    if host.is_here and home and os.geteuid() != 0:  # what counts for this user's own containers
+        mine = os.path.join(home, ".config", "containers", base)
+        if os.path.lexists(mine):
+            yield mine
 
 
 def _read(host: Host, path: str, what: str) -> tuple[dict[str, Any] | None, list[Finding]]:
