@@ -150,6 +150,9 @@ def test_no_secret_travels(place: Place) -> None:
     text = json.dumps(sent)  # it is plain data
     assert "s3cret" not in text
     assert sent["options"] == {"layers": ["0"], "except_base": f"oci:{place.folder}/base"}
+    globs = {"layers_containing": ["oci:key", "dir:x"], "scrub": ["label:oci:*"]}
+    alike = parcel.pack(Task(0, "oci:a:v1", "oci:b:v1", who, {**globs, "reuse": ["oci:old:v1"]}))
+    assert alike["options"] == {**globs, "reuse": [f"oci:{place.folder}/old:v1"]}
     assert (sent["source"], sent["destination"]) == (
         f"oci:{place.folder}/a:v1",
         "docker://r.example/b:v1",

@@ -27,6 +27,7 @@ _RUNTIME = ("identities", "registry", "keys", "jobs", "progress")
 # what workers are told of the options of registries and keys; the rest is their own
 _REGISTRY = ("auth_file", "cert_dir", "tls_verify")
 _KEYS = ("with_kid", "oaep_hash", "provider_files", "provider_timeout", "gnupg_home")
+_IMAGES = ("except_base", "reuse")  # options that are references; a glob may look like one
 _PATHS = ("oci", "oci-archive", "docker-archive", "dir")
 
 
@@ -52,7 +53,9 @@ def pack(task: Task) -> dict[str, Any]:
         "destination": absolute(task.destination),
         "recipients": [portable.to_plain(one) for one in task.recipients],
         "options": {
-            name: _sendable(plain(value)) for name, value in options.items() if name not in _RUNTIME
+            name: _sendable(plain(value)) if name in _IMAGES else plain(value)
+            for name, value in options.items()
+            if name not in _RUNTIME
         },
         "registry": [
             {name: getattr(one, name) for name in _REGISTRY} if one is not None else {}

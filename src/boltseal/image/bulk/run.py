@@ -112,7 +112,8 @@ def _check_credentials(jobs: Sequence[Job], registry: Registry) -> None:
             raise UsageError(
                 f"credentials were given for one registry, and the {what} are in {len(hosts)}: "
                 f"{', '.join(hosts[:5])}",
-                hint="log in to each (boltseal login), or make a run for each",
+                hint="log in to each (boltseal login), or make a run for each; short names may be "
+                "anywhere, so write docker.io/… and the like",
             )
 
 
