@@ -195,7 +195,7 @@ class Containerd:
             self._process.terminate()
             self._process.wait(timeout=30)
         _end_shims(str(self.socket))
-        _unmount(str(self.folder))
+        unmount(str(self.folder))
         _remove_cgroups(self.folder.name)
 
 
@@ -208,7 +208,8 @@ def _end_shims(socket: str) -> None:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
-def _unmount(folder: str) -> None:
+def unmount(folder: str) -> None:
+    """Whatever is mounted below a folder."""
     places = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for place in reversed([one for one in places if one.startswith(folder + "/")]):
         subprocess.run(["umount", "-l", place], check=False, capture_output=True, timeout=30)

@@ -237,7 +237,7 @@ PLANTED: dict[str, tuple[Any, str, str, str, str, str]] = {
     ),
     "too many files": (
         many,
-        "containerd", "keys folder", "fail", "more than the limit of 1000 files", "nothing but keys",
+        "containerd", "keys folder", "fail", "the limit of 1000 files", "nothing but keys",
     ),
     "key is readable": (
         lambda h: h.path(KEY).chmod(0o644),

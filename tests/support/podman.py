@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from support.containerd import unmount
 from support.peers import missing, require
 
 if TYPE_CHECKING:
@@ -101,4 +102,4 @@ def storage() -> Iterator[Storage]:
         try:
             yield Storage(folder)
         finally:
-            subprocess.run(["umount", folder / "s" / "overlay"], check=False, capture_output=True)
+            unmount(name)
