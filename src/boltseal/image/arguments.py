@@ -119,3 +119,13 @@ def several(values: Iterable[T]) -> tuple[T, ...]:
     if isinstance(given, (str, os.PathLike)):
         given = (given,)
     return tuple(given)
+
+
+def texts(values: Iterable[str], what: str) -> tuple[str, ...]:
+    """Texts, one or several; a number is meant as its text. Raises UsageError for anything else."""
+    given: Any = values
+    single = isinstance(given, (str, int)) and not isinstance(given, bool)
+    found = (given,) if single else tuple(given) if hasattr(given, "__iter__") else None
+    if found is None or not all(type(one) in (str, int) for one in found):
+        raise UsageError(f"{given!r} is no {what}", hint="give text, or a list of texts")
+    return tuple(str(one) for one in found)

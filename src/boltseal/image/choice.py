@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import UsageError, located
 from boltseal.image import tree
-from boltseal.image.arguments import as_reference, registry_of, several
+from boltseal.image.arguments import as_reference, registry_of, texts
 from boltseal.image.base_image import BaseImage
 from boltseal.image.select import parse_selection, selected
 
@@ -114,8 +114,8 @@ def choose(
 
 def _by_place(choice: Choice, node: Node, image: Reference) -> dict[Digest, frozenset[int]]:
     """The layers that are named by their places: all, when nothing else is asked for."""
-    ranges = parse_selection(several(choice.layers))
-    if not ranges and several(choice.containing):
+    ranges = parse_selection(texts(choice.layers, "selection of layers"))
+    if not ranges and texts(choice.containing, "glob"):
         return {one.descriptor.digest: frozenset() for one in tree.manifests(node)}
     known: dict[int, frozenset[int]] = {}
     found: dict[Digest, frozenset[int]] = {}
@@ -134,7 +134,7 @@ def _matches(
     choice: Choice, node: Node, image: Reference, eyes: Eyes, journal: Journal
 ) -> Mapping[Digest, Mapping[int, Sequence[str]]]:
     """By manifest and layer: which globs match something in it."""
-    globs = several(choice.containing)
+    globs = texts(choice.containing, "glob")
     if not globs:
         return {}
     from boltseal.image import containing  # reads layers, which most choices do not need

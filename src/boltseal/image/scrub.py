@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import UsageError
 from boltseal.image import tree
-from boltseal.image.arguments import several
+from boltseal.image.arguments import texts
 from boltseal.spec import config_edit
 from boltseal.spec.config_edit import Scrub
 
@@ -23,7 +23,7 @@ def as_scrub(values: Iterable[str]) -> Scrub:
     """What is named: ``history``, ``build``, ``author``, ``all`` of these, ``label:GLOB``."""
     parts: set[str] = set()
     labels: list[str] = []
-    for value in several(values):
+    for value in texts(values, "part to scrub"):
         for part in [value] if value.startswith(_LABEL) else value.split(","):
             if part == "all":
                 parts.update(_PARTS)
