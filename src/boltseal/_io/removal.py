@@ -1,16 +1,14 @@
-"""Remove a tree of files by descriptors: no link in it is followed."""
+"""Remove a tree of files by descriptors: no link in it is followed, and no depth is too much."""
 
 from __future__ import annotations
 
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from boltseal._io.files import open_directory
+from boltseal._io.files import open_directory, temporary_name
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+_DEPTH = 32  # folders inside folders that are open at a time
 
 
 def remove_tree(name: bytes, dir_fd: int) -> None:
@@ -18,29 +16,48 @@ def remove_tree(name: bytes, dir_fd: int) -> None:
 
     Raises OSError.
     """
-    try:
-        os.unlink(name, dir_fd=dir_fd)
-    except FileNotFoundError:
-        return
-    except (IsADirectoryError, PermissionError):
-        # what unlink says of a folder differs from system to system
-        if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
-            raise
-    else:
+    if _unlinked(name, dir_fd):
         return
     fd = _enter(name, dir_fd)
     try:
-        empty(fd)
+        todo = list(map(os.fsencode, os.listdir(fd)))
+        while todo:
+            _remove(todo.pop(), fd, 1, fd, todo)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=dir_fd)
 
 
-def empty(fd: int, keep: Callable[[bytes], bool] | None = None) -> None:
-    """Remove everything in an open folder, but for the names that ``keep`` wants."""
-    for name in map(os.fsencode, os.listdir(fd)):
-        if keep is None or not keep(name):
-            remove_tree(name, fd)
+def _remove(name: bytes, dir_fd: int, depth: int, top_fd: int, later: list[bytes]) -> None:
+    """The same, inside; a folder that is too deep moves up to the top, for later."""
+    if _unlinked(name, dir_fd):
+        return
+    fd = _enter(name, dir_fd)
+    try:
+        if depth >= _DEPTH:
+            moved = temporary_name(".boltseal-").encode()
+            os.rename(name, moved, src_dir_fd=dir_fd, dst_dir_fd=top_fd)
+            later.append(moved)
+            return
+        for inner in map(os.fsencode, os.listdir(fd)):
+            _remove(inner, fd, depth + 1, top_fd, later)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def _unlinked(name: bytes, dir_fd: int) -> bool:
+    """Remove what is no folder; False for a folder."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return True
+    except (IsADirectoryError, PermissionError):
+        # what unlink says of a folder differs from system to system
+        if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            raise
+        return False
+    return True
 
 
 def _enter(name: bytes, dir_fd: int) -> int:

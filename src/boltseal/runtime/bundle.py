@@ -48,6 +48,19 @@ _MASKED = [
 ]
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 _RESTRICTED = ["nosuid", "noexec", "nodev"]
+# Annotations that programs take for orders: crun's (one of them leaves the caller's groups to the
+# container), systemd's by runc, other runtimes' own, and what engines and hooks decide by.
+_ORDERS = (
+    "run.oci.",
+    "module.wasm.",
+    "org.systemd.",
+    "org.criu.",
+    "dev.gvisor.",
+    "io.katacontainers.",
+    "io.kubernetes.",
+    "io.container.",
+    "io.podman.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,10 @@ def make(
     if rootless and (user.uid or user.gid or user.groups):
         user = users.User(home=user.home)
         notes.append("the image wants another user; without root's rights there is only one, root")
+    orders = sum(map(_is_order, config.labels))
+    if orders:
+        what = "a label" if orders == 1 else f"{orders} labels"
+        notes.append(f"{what} of the image that runtimes would obey did not become an annotation")
     document: dict[str, Any] = {
         "ociVersion": "1.0.2",
         "process": {
@@ -133,7 +150,7 @@ def _working_dir(text: str) -> str:
 
 
 def _annotations(config: ImageConfig) -> dict[str, str]:
-    """Labels come before what is said elsewhere (conversion.md)."""
+    """Labels come before what is said elsewhere (conversion.md), but give no orders."""
     stated = {
         "os": config.os,
         "architecture": config.architecture,
@@ -146,7 +163,11 @@ def _annotations(config: ImageConfig) -> dict[str, str]:
         "exposedPorts": ",".join(config.exposed_ports),
     }
     found = {_NAMES + name: value for name, value in stated.items() if value}
-    return {**found, **config.labels}
+    return {**found, **{k: v for k, v in config.labels.items() if not _is_order(k)}}
+
+
+def _is_order(label: str) -> bool:
+    return label.lower().startswith(_ORDERS)
 
 
 def _volumes(config: ImageConfig) -> list[dict[str, Any]]:

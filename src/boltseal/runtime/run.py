@@ -32,6 +32,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # which users do not have, and 
 STOP_SECONDS = 10.0  # how long a container may take to end when it is asked to
 _KILL_SECONDS = 5.0  # … and when it is not asked any more
 _PREFIX = "boltseal-run-"
+_LOCK = "lock"  # a file: a folder that runtimes leave open is a way out of the container
 
 
 def find_runtime(wanted: str | None, path: str | None, also: str = SYSTEM_PATH) -> str:
@@ -92,13 +93,16 @@ def run(
 
 
 class _Home:
-    """A private folder for one run, locked while anything of it is alive."""
+    """A private folder for one run, locked while anything of it is alive.
+
+    This process holds the lock of the folder, and with the runtime that of a file in it.
+    """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self.name = files.temporary_name(_PREFIX)
         self.path = os.path.join(os.path.realpath(folder), self.name)
-        self._parent_fd = self.fd = -1
+        self._parent_fd = self._fd = self.lock_fd = -1
 
     def __enter__(self) -> Self:
         try:
@@ -108,7 +112,8 @@ class _Home:
                 except (FileNotFoundError, NotADirectoryError):
                     raise UsageError(f"there is no folder {self._folder}") from None
                 self._sweep()
-                self.fd = files.create_temporary_directory(self.name, self._parent_fd)
+                self._fd = files.create_temporary_directory(self.name, self._parent_fd)
+                self.lock_fd = files.create_temporary(_LOCK, self._fd)
         except BaseException:
             self.__exit__()
             raise
@@ -123,9 +128,10 @@ class _Home:
         finally:
             os.close(self._parent_fd)
             self._parent_fd = -1
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
+            for fd in (self.lock_fd, self._fd):
+                if fd >= 0:
+                    os.close(fd)
+            self._fd = self.lock_fd = -1
 
     def _sweep(self) -> None:
         """Remove what is left of runs that were killed, ours alone."""
@@ -142,10 +148,22 @@ class _Home:
                     if os.fstat(fd).st_uid != os.geteuid():
                         continue
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if files.is_named(name, fd, self._parent_fd):
+                    if files.is_named(name, fd, self._parent_fd) and not _is_in_use(fd):
                         remove_tree(os.fsencode(name), self._parent_fd)
                 finally:
                     os.close(fd)
+
+
+def _is_in_use(fd: int) -> bool:
+    """Whether a runtime holds the lock in a folder of a run."""
+    try:
+        lock_fd = files.open_regular(_LOCK, dir_fd=fd)
+    except FileNotFoundError:
+        return False
+    try:
+        return not files.try_lock(lock_fd)
+    finally:
+        os.close(lock_fd)
 
 
 class _Container:
@@ -164,9 +182,8 @@ class _Container:
         process: subprocess.Popen[bytes] | None = None
         try:
             try:
-                # the runtime keeps the lock of the folder as long as it lives, whatever becomes
-                # of this process
-                process = subprocess.Popen(command, pass_fds=(self._home.fd,))  # noqa: S603
+                # the runtime keeps the lock as long as it lives, whatever becomes of this process
+                process = subprocess.Popen(command, pass_fds=(self._home.lock_fd,))  # noqa: S603
             except OSError as error:
                 reason = os.strerror(error.errno or 0).lower()
                 raise StorageError(f"{self._command[0]} cannot be started: {reason}") from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boltseal._io.files import read_bounded
+from boltseal._io.files import read_bounded, storage_errors
 from boltseal.errors import MalformedError, NotFoundError
 from boltseal.runtime.unpack.folders import MAX_LINKS, Folders
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 MAX_USERS_BYTES = 4 << 20  # bytes of an image's /etc/passwd or /etc/group
 _MAX_ID = (1 << 31) - 1
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,8 @@ def resolve(text: str, rootfs_fd: int) -> User:
     if colon and not group:
         raise MalformedError(f"the user {text[:100]!r} names no group behind its colon")
     user = user or "0"
-    with Folders(rootfs_fd) as folders:
+    doing = "looking up the user in the image's own files"
+    with storage_errors(doing), Folders(rootfs_fd) as folders:
         name, uid, gid, home = "", _number(user), 0, "/"
         for line in _lines(folders, b"passwd", 7):
             if line[0] == user or (uid is not None and _number(line[2]) == uid):
@@ -104,21 +103,21 @@ def _open(folders: Folders, path: tuple[bytes, ...]) -> int | None:
         if folder is None:
             return None
         try:
-            fd = os.open(path[-1], _FLAGS, dir_fd=folder.fd)
+            fd = os.open(path[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            target = os.readlink(path[-1], dir_fd=folder.fd)
-            above = () if target.startswith(b"/") else folder.path
-            inside = tuple(one for one in target.split(b"/") if one not in (b"", b"."))
-            path = (*above, *inside)
-            if not inside or inside[-1] == b"..":
-                return None
-            continue
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            kind = os.fstat(fd).st_mode
+            if stat.S_ISREG(kind):
+                return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+            if not stat.S_ISLNK(kind):
+                return None  # opening a device is an order to some of them
+            target = os.readlink(b"", dir_fd=fd)
+        finally:
             os.close(fd)
+        above = () if target.startswith(b"/") else folder.path
+        inside = tuple(one for one in target.split(b"/") if one not in (b"", b"."))
+        path = (*above, *inside)
+        if not inside or inside[-1] == b"..":
             return None
-        return fd
     return None

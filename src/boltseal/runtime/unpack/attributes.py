@@ -13,8 +13,10 @@ from boltseal.errors import IntegrityError
 if TYPE_CHECKING:
     from boltseal._io.tarstream import Entry
 
-# What the kernel's file systems keep for themselves: an overlay would obey it.
-_NEVER = ("trusted.",)
+# What the kernel's file systems and security modules of this host keep for themselves: an overlay
+# would obey it, and a label decides what a program may do.
+_NEVER = ("trusted.", "security.")
+_EVEN_SO = "security.capability"
 _UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -76,14 +78,14 @@ class Attributes:
         """Take away what a lower layer's folder had."""
         try:
             for name in os.listxattr(fd):
-                if not name.startswith((*_NEVER, "security.selinux", "system.")):
+                if not _is_kept_for_the_host(name) and not name.startswith("system."):
                     os.removexattr(fd, name)
         except OSError as error:
             if error.errno not in (*_UNSUPPORTED, errno.EPERM, errno.EACCES):
                 raise
 
     def _xattr(self, there: int | str, name: str, value: bytes) -> None:
-        if name.startswith(_NEVER):
+        if _is_kept_for_the_host(name):
             self._skip(name)
             return
         try:
@@ -98,6 +100,10 @@ class Attributes:
         if name not in self._skipped.xattrs and len(self._skipped.xattrs) >= 10:
             name = "(others)"
         self._skipped.xattrs[name] = self._skipped.xattrs.get(name, 0) + 1
+
+
+def _is_kept_for_the_host(name: str) -> bool:
+    return name.startswith(_NEVER) and name != _EVEN_SO
 
 
 _KINDS = {

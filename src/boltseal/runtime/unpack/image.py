@@ -132,7 +132,7 @@ def unpack(
         node.label,
         os.fspath(bundle),
         tuple(layers),
-        (*ring.notes, *_platform_note(node, platform), *skipped.notes(), *notes),
+        (*ring.notes, *_platform_note(node, platform), *skipped.notes(), *notes, *staging.notes()),
     )
 
 

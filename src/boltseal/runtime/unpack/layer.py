@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from boltseal.runtime.unpack.folders import Folder, Folders
     from boltseal.runtime.unpack.paths import Path
 
+MAX_ENTRIES = 5_000_000  # of all layers of one image
+MAX_LEFT_OUT = 100_000  # devices of one image that cannot be made here
 MAX_UNPACKED_BYTES = 1 << 40  # bytes of all files of one image, without holes
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = {"character": stat.S_IFCHR, "block": stat.S_IFBLK}
@@ -37,6 +39,7 @@ class Tree:
         self._skipped = skipped
         self._bytes = 0
         self._layers = 0
+        self._entries = 0
         self._upper: Upper | None = None
         self._left_out: set[Path] = set()  # devices
         self._closed: dict[Path, int] = {}  # modes of folders that we could not work in
@@ -57,7 +60,8 @@ class Tree:
         the system refuses. The tree then is of no use.
         """
         stream = TarStream(content)
-        self._upper = Upper(self._folders) if self._layers else None
+        if self._layers:
+            self._upper = Upper(self._folders, self._upper.looked_at if self._upper else 0)
         self._layers += 1
         count = 0
         for entry in stream:
@@ -84,6 +88,9 @@ class Tree:
         self._folders.close()
 
     def _entry(self, entry: Entry, stream: TarStream) -> None:
+        self._entries += 1
+        if self._entries > MAX_ENTRIES:
+            raise LimitExceededError(f"the image has more than the limit of {MAX_ENTRIES} entries")
         path = paths.split(entry.name)
         if not path:
             if entry.kind != "directory":
@@ -175,11 +182,11 @@ class Tree:
             raise MalformedError(_no_target(entry))
         fd = os.dup(there.fd)
         try:
-            if (*there.path, target[-1]) in self._left_out:
-                self._skipped.devices += 1
-                return
             if folder.fd < 0:  # so many folders were opened on the way
                 folder = self._again(folder)
+            if (*there.path, target[-1]) in self._left_out and not _kind(target[-1], fd):
+                self._leave_out(folder, base)
+                return
             self._link(fd, target[-1], folder, base, entry)
         finally:
             os.close(fd)
@@ -204,14 +211,21 @@ class Tree:
 
     def _device(self, folder: Folder, base: bytes, entry: Entry, stream: TarStream) -> None:
         if not self._attributes.privileged:
-            self._skipped.devices += 1
-            self._replace(folder, base)
-            self._left_out.add((*folder.path, base))
+            self._leave_out(folder, base)
             return
         major, minor = entry.device
         if major >= 1 << 12 or minor >= 1 << 20:
             raise MalformedError(f"the archive has a device with a number that cannot be: {major}")
         self._special(folder, base, entry, _DEVICES[entry.kind], os.makedev(major, minor))
+
+    def _leave_out(self, folder: Folder, base: bytes) -> None:
+        self._skipped.devices += 1
+        if self._skipped.devices > MAX_LEFT_OUT:
+            raise LimitExceededError(
+                f"the image has more than the limit of {MAX_LEFT_OUT} devices to leave out"
+            )
+        self._replace(folder, base)
+        self._left_out.add((*folder.path, base))
 
     def _fifo(self, folder: Folder, base: bytes, entry: Entry, stream: TarStream) -> None:
         self._special(folder, base, entry, stat.S_IFIFO, 0)
@@ -226,6 +240,12 @@ class Tree:
 
     def _replace(self, folder: Folder, base: bytes) -> Folder:
         """Make room for something new; the folder, which may have been opened again."""
+        kind = _kind(base, folder.fd)
+        if kind == 0:
+            return folder
+        if stat.S_ISREG(kind):  # nothing leads through it
+            os.unlink(base, dir_fd=folder.fd)
+            return folder
         self._folders.forget((*folder.path, base))
         self._closed.pop((*folder.path, base), None)
         remove_tree(base, folder.fd)
@@ -236,6 +256,14 @@ class Tree:
         assert found is not None
         found.is_changed = True
         return found
+
+
+def _kind(base: bytes, dir_fd: int) -> int:
+    """The mode of what has this name; 0 when there is nothing."""
+    try:
+        return os.stat(base, dir_fd=dir_fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _write(fd: int, piece: memoryview, offset: int) -> None:

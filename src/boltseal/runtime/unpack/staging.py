@@ -67,13 +67,20 @@ class Staging:
         if self._parent_fd >= 0:
             try:
                 with files.storage_errors(f"removing the unfinished bundle {self._name}"):
-                    remove_tree(self._name.encode(), self._parent_fd)
+                    remove_tree(os.fsencode(self._name), self._parent_fd)
             finally:
                 os.close(self._parent_fd)
                 self._parent_fd = -1
                 if self.fd >= 0:  # and its lock
                     os.close(self.fd)
                     self.fd = -1
+
+    def notes(self) -> list[str]:
+        """What to tell the user about who may read the bundle."""
+        if not self._mode & 0o077:
+            return []
+        mode = f"{self._path} keeps the mode {self._mode:o} that it had"
+        return [f"{mode}: others may read what is in it, and start its set-user-id programs"]
 
     def open_unnamed(self) -> int:
         """A file without a name, for what does not fit into memory."""
@@ -128,7 +135,8 @@ class Staging:
                 raise self._taken()
         finally:
             os.close(fd)
-        self._mode = stat.S_IMODE(info.st_mode)
+        if info.st_uid == os.geteuid():  # what somebody else allows is not for us to allow
+            self._mode = stat.S_IMODE(info.st_mode)
 
     def _taken(self) -> StorageError:
         return StorageError(
@@ -137,7 +145,7 @@ class Staging:
         )
 
     def _sweep(self) -> None:
-        """Remove what was left by processes that were killed: nobody holds its lock."""
+        """Remove what was left by processes that were killed, ours alone: nobody holds its lock."""
         for name in os.listdir(self._parent_fd):
             if not name.startswith(self._prefix):
                 continue
@@ -148,8 +156,10 @@ class Staging:
                     dir_fd=self._parent_fd,
                 )
                 try:
+                    if os.fstat(fd).st_uid != os.geteuid():
+                        continue
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if files.is_named(name, fd, self._parent_fd):
-                        remove_tree(name.encode(), self._parent_fd)
+                        remove_tree(os.fsencode(name), self._parent_fd)
                 finally:
                     os.close(fd)

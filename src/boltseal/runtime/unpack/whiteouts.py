@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from boltseal._io.removal import remove_tree
-from boltseal.errors import MalformedError
+from boltseal.errors import LimitExceededError, MalformedError
 
 if TYPE_CHECKING:
     from boltseal.runtime.unpack.folders import Folder, Folders
     from boltseal.runtime.unpack.paths import Path
 
+MAX_LOOKED_AT = 20_000_000  # names that whiteouts of one image are compared with
 PREFIX = b".wh."
 OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."  # what AUFS kept for itself; no reader takes it for a file
@@ -31,28 +33,37 @@ def hidden(base: bytes) -> bytes | None:
 
 
 class Upper:
-    """What the present layer itself has brought: its whiteouts do not hide that."""
+    """What the present layer itself has brought: its whiteouts do not hide that.
 
-    def __init__(self, folders: Folders) -> None:
+    ``looked_at`` counts the names that whiteouts of this image were compared with up to now.
+    """
+
+    def __init__(self, folders: Folders, looked_at: int = 0) -> None:
+        self.looked_at = looked_at
         self._folders = folders
-        self._paths: set[Path] = set()
+        self._paths: set[bytes] = set()
         self._marked: Path | None = None
 
     def add(self, folder: Folder, base: bytes) -> None:
         """The layer has this name; so it has all folders above it."""
-        self._paths.add((*folder.path, base))
+        self._paths.add(_short((*folder.path, base)))
         if folder.path != self._marked:
             self._marked = folder.path
             for depth in range(len(folder.path), 0, -1):
-                above = folder.path[:depth]
+                above = _short(folder.path[:depth])
                 if above in self._paths:
                     break
                 self._paths.add(above)
 
     def hide(self, folder: Folder, base: bytes) -> None:
         """Remove a name, as far as it is of lower layers."""
+        self.looked_at += 1
+        if self.looked_at > MAX_LOOKED_AT:
+            raise LimitExceededError(
+                f"the image has whiteouts that concern more than the limit of {MAX_LOOKED_AT} names"
+            )
         path = (*folder.path, base)
-        if path in self._paths:
+        if _short(path) in self._paths:
             try:
                 kind = os.stat(base, dir_fd=folder.fd, follow_symlinks=False).st_mode
             except FileNotFoundError:
@@ -71,3 +82,8 @@ class Upper:
             if back is not None:
                 folder = back
                 self.hide(folder, name)
+
+
+def _short(path: Path) -> bytes:
+    """Stands for a path: an image can have millions of long ones."""
+    return blake2b(b"/".join(path), digest_size=16).digest()
