@@ -77,6 +77,21 @@ def test_podman_runs_what_buildah_pulled(pulled: Storage, registry: Registry) ->
     assert (done.returncode, done.stdout) == (0, SECRET), done.stderr
 
 
+def test_podman_takes_the_printed_configuration(pulled: Storage, registry: Registry) -> None:
+    printed = boltseal("doctor", "--print-config", "podman").out
+    conf = pulled.folder / "containers.conf"
+    own = conf.read_text()
+    sections, _, engine = own.partition("[engine]\n")
+    conf.write_text(f"{sections}{printed}{engine}")
+    try:
+        done = pulled.run(f"{registry.host}/app:v1", *COMMAND)
+        assert (done.returncode, done.stdout) == (0, SECRET), done.stderr
+        conf.write_text(f"{sections}{printed}{engine}hooks_dir = 1\n")  # what is printed is read
+        assert pulled.run(f"{registry.host}/app:v1", *COMMAND).returncode != 0
+    finally:
+        conf.write_text(own)
+
+
 def test_without_the_key_nothing_is_pulled(registry: Registry, keys: Path) -> None:
     with storage() as empty:
         for key in ((), ("--decryption-key", keys / "p256.pem")):

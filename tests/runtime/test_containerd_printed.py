@@ -86,13 +86,15 @@ def test_what_was_unpacked_does_not_start_without_the_key(
     daemon.use_key(keys / "p256.pem")
     daemon.cri.pull(image)
     daemon.use_key(keys / "other.pem")
-    daemon.cri.pull(image)  # nothing is unpacked again
-    with pytest.raises(CriError) as caught:
-        daemon.cri.run(image, COMMAND)
-    said = str(caught.value)
-    assert "boltseal refuses to start" in said
-    assert "no key of this host opens docker://" in said
-    daemon.cri.remove_all()
+    identifier = daemon.cri.pull(image)  # nothing is unpacked again
+    assert identifier.startswith("sha256:")
+    for name in (image, identifier):  # kubelet names it by its identifier
+        with pytest.raises(CriError) as caught:
+            daemon.cri.run(name, COMMAND)
+        said = str(caught.value)
+        assert "boltseal refuses to start" in said
+        assert f"no key of this host opens docker://{registry.host}/gzip" in said
+        daemon.cri.remove_all()
     daemon.use_key(keys / "p256.pem")
     assert daemon.cri.run(image, COMMAND) == "secret of gzip"
 
@@ -126,6 +128,17 @@ def test_containerd_2_pulls_with_what_is_printed_for_it(registry: Registry, keys
                 second.cri.pull(image)
             second.use_key(keys / "p256.pem")
             second.cri.pull(image)
+
+
+def test_the_form_of_what_is_printed_for_cri_o() -> None:
+    """CRI-O is not in Debian 12: that it is TOML with the setting in its section is all we see."""
+    import tomllib
+
+    done = boltseal("doctor", "--print-config", "crio", "--keys-path", "/k/e y", "--config",
+                    "keyprovider=/etc/p.json")  # fmt: skip
+    assert tomllib.loads(done.out) == {"crio": {"runtime": {"decryption_keys_path": "/k/e y"}}}
+    assert "#   Environment=OCICRYPT_KEYPROVIDER_CONFIG=/etc/p.json" in done.out
+    assert boltseal("doctor", "--print-config", "crio", "--keys-path", "/k\ney").code == 2
 
 
 def test_both_forms_are_what_containerd_itself_reads(tmp_path: Path) -> None:

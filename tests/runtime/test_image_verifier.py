@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import threading
@@ -136,6 +137,34 @@ def test_when_it_cannot_be_told(keys: Path, policy: Callable[[str], Path], answe
     found = ask(path, f"{host}/app:v1", digest)
     assert found.accepted == (answer == "accept")
     assert "there is no connection to" in found.reason
+
+
+def test_a_provider_that_does_not_open_it_is_an_answer(
+    registry: Registry, keys: Path, policy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It fails in the same way as one that is broken, and must not let everything start."""
+    program = tmp_path / "provider"
+    program.write_text("#!/bin/sh\necho not my key >&2\nexit 3\n")
+    program.chmod(0o755)
+    config = tmp_path / "providers.json"
+    config.write_text(json.dumps({"key-providers": {"mine": {"cmd": {"path": str(program)}}}}))
+    sealed = registry.reference("provided:v1")
+    wraps = tmp_path / "wraps.json"
+    args = ["keyprovider", "exec", "-r", f"jwe:{keys}/p256.pub.pem"]
+    cmd = {"path": PROGRAM.replace("-image-verifier", ""), "args": args}
+    wraps.write_text(json.dumps({"key-providers": {"mine": {"cmd": cmd}}}))
+    done = boltseal("encrypt", "-q", registry.reference("app:plain"), sealed,
+                    "-r", "provider:mine", "--keyprovider-config", wraps)  # fmt: skip
+    assert done.code == 0, done.err
+    digest = boltseal("digest", sealed).out.strip()
+    path = policy(
+        f'keys = ["provider:mine"]\nkeyprovider-config = "{config}"\nunreachable = "accept"'
+    )
+    found = ask(path, sealed.removeprefix("docker://"), digest)
+    assert not found.accepted
+    assert "not my key" in found.reason
+    path = policy(f'keys = ["{keys}/p256.pem"]\nunreachable = "accept"')
+    assert ask(path, sealed.removeprefix("docker://"), digest).accepted
 
 
 def test_an_answer_that_is_no_image_is_a_refusal(

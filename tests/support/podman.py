@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +91,21 @@ def _buildah() -> str:
     return os.environ.get("BOLTSEAL_TEST_BUILDAH") or require("buildah")
 
 
+def _wait_for_cleanup(folder: str) -> None:
+    """A container's monitor cleans up when Podman has ended already, and mounts the storage."""
+    for _ in range(200):
+        if not any(folder in line for line in _command_lines()):
+            return
+        time.sleep(0.05)
+
+
+def _command_lines() -> Iterator[str]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                yield (entry / "cmdline").read_text(errors="replace")
+
+
 @contextmanager
 def storage() -> Iterator[Storage]:
     """Nothing is left of it."""
@@ -102,4 +118,5 @@ def storage() -> Iterator[Storage]:
         try:
             yield Storage(folder)
         finally:
+            _wait_for_cleanup(name)
             unmount(name)

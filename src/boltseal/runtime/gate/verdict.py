@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 from boltseal.errors import (
     BoltsealError,
-    KeyServiceError,
     NoMatchingKeyError,
     NotFoundError,
-    RegistryError,
+    TransientError,
     UsageError,
 )
 from boltseal.image.check import check
@@ -104,7 +103,7 @@ def _look(
         report = check(reference, ring, platforms=(this_platform(),), keys=keys, registry=registry)
     except NoMatchingKeyError as error:
         return Verdict(False, f"no key of this host opens {_where(error, name)}: {error.message}")
-    except (RegistryError, KeyServiceError) as error:
+    except TransientError as error:
         return _not_told(_where(error, name), error, policy)
     if not report.layers:
         accepted = policy.plain == "accept"
@@ -113,10 +112,8 @@ def _look(
     return Verdict(True, f"the keys of this host open all of {report.image} ({report.digest})")
 
 
-def _not_told(where: str, error: BoltsealError, policy: Policy) -> Verdict:
-    status = getattr(error, "status", None)
-    if status is not None and 400 <= status < 500 and status not in (408, 429):
-        return Verdict(False, f"{where}: {error.message}")  # an answer, and not the one we need
+def _not_told(where: str, error: TransientError, policy: Policy) -> Verdict:
+    """No answer. What a key provider does not open is one: it is no key of this host then."""
     accepted = policy.unreachable == "accept"
     ending = "; accepted without being looked at" if accepted else ""
     return Verdict(accepted, f"{where}: {error.message}{ending}")
