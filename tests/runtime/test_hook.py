@@ -58,6 +58,26 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"id": "c", "bundle": "/b", "annotations": {"image": "r.example/app"}},
         "does not say which image",
     ),
+    "a pod's author speaks for another runtime": (
+        {
+            "id": "c",
+            "bundle": "/b",
+            "annotations": {
+                f"{CRI}container-type": "sandbox",
+                f"{CRIO}ContainerType": "container",
+                f"{CRIO}ImageName": "r.example/app:v1",
+            },
+        },
+        "of two runtimes",
+    ),
+    "a name for another runtime": (
+        {
+            "id": "c",
+            "bundle": "/b",
+            "annotations": {f"{CRI}image-name": "r.example/plain", f"{CRIO}ImageName": "r/app"},
+        },
+        "of two runtimes",
+    ),
     "two annotations": (
         b'{"id":"c","bundle":"/b","annotations":{"a":"1","a":"2"}}',
         "twice in one object",

@@ -27,6 +27,8 @@ _CRI_NAME = "io.kubernetes.cri.image-name"
 _CRIO_TYPE = "io.kubernetes.cri-o.ContainerType"
 _CRIO_NAME = "io.kubernetes.cri-o.ImageName"
 _CRIO_REFERENCE = "io.kubernetes.cri-o.ImageRef"
+_CONTAINERD = frozenset((_CRI_TYPE, _CRI_NAME))
+_CRIO = frozenset((_CRIO_TYPE, _CRIO_NAME, _CRIO_REFERENCE))
 _SANDBOX = "sandbox"
 _MANIFEST = "manifest-"  # before the digests of manifests in a storage's list
 _HOW = "see docs/how-to/refuse-starts.md for the runtimes that say it"
@@ -59,6 +61,8 @@ def parse(raw: bytes) -> Started:
     found = _recorded(identifier, bundle)
     image: str | None
     digests: tuple[str, ...] = ()
+    if found is None:
+        _check_one_runtime(annotations)
     if found is not None:
         image, digests = found
     elif _SANDBOX in (annotations.get(_CRI_TYPE), annotations.get(_CRIO_TYPE)):
@@ -70,6 +74,12 @@ def parse(raw: bytes) -> Started:
     if len(image) > MAX_NAME:
         raise UsageError(f"{what} has a name of an image of more than {MAX_NAME} characters")
     return Started(identifier, image, digests)
+
+
+def _check_one_runtime(annotations: Mapping[str, Any]) -> None:
+    """CRI-O hands on what a pod is annotated with: its author must not speak for containerd."""
+    if not _CONTAINERD.isdisjoint(annotations) and not _CRIO.isdisjoint(annotations):
+        raise UsageError("the container's state has annotations of two runtimes", hint=_HOW)
 
 
 def _annotated(annotations: Mapping[str, Any]) -> str | None:
