@@ -236,6 +236,25 @@ def test_a_record_that_lies(tmp_path: Path, source: Path) -> None:
     assert victim.read_text() == "stays"
 
 
+def test_a_record_that_somebody_else_put_there(tmp_path: Path, source: Path) -> None:
+    """It neither says what to remove nor leads to where else to write."""
+    dest, record = tmp_path / "dest", tmp_path / ".dest.boltseal-sync.json"
+    dest.mkdir(mode=0o700)
+    shutil.copy(source / "a.pem", dest / "own.pem")
+    record.symlink_to(tmp_path / "elsewhere")
+    assert "is a symbolic link" in run(source, dest).err
+    record.unlink()
+    os.mkfifo(record)
+    assert "not a regular file" in run(source, dest).err
+    record.unlink()
+    mine = {"version": 1, "sources": {str(source): {"own.pem": "sha256:0"}}}
+    record.write_text(json.dumps(mine))
+    record.chmod(0o666)
+    assert "others may write to it" in run(source, dest).err
+    assert names(dest) == ["own.pem"]
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_dry_run_changes_nothing(tmp_path: Path, source: Path) -> None:
     dest = tmp_path / "dest"
     assert "2 would be added" in run(source, dest, "--dry-run").out

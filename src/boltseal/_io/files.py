@@ -280,12 +280,13 @@ def folder_of(path: str) -> Iterator[None]:
         os.close(fd)
 
 
-def replace_private_file(path: str, data: bytes) -> None:
+def replace_private_file(path: str, data: bytes, *, follow: bool = True) -> None:
     """Put a file that only its owner may read in place of another, all at once.
 
-    Folders that are missing are made, for the owner alone. A symbolic link is followed.
+    Folders that are missing are made, for the owner alone. A symbolic link is followed, or
+    replaced without ``follow``.
     """
-    target = os.path.realpath(path)
+    target = os.path.realpath(path) if follow else os.path.abspath(path)
     folder, base = os.path.split(target)
     with storage_errors(f"writing {path}"):
         os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import files, strictjson
-from boltseal.errors import MalformedError, NotFoundError, StorageError
+from boltseal.errors import MalformedError, StorageError
 from boltseal.runtime.keysync import sources
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_KEY_FILE_BYTES
@@ -208,9 +208,23 @@ def _load(path: str) -> dict[str, dict[str, str]]:
     """Names and digests of files by source."""
     what = f"the record {path}"
     try:
-        raw = files.read_user_file(path, "record", max_bytes=MAX_STATE_BYTES)
-    except NotFoundError:
+        fd = files.open_regular(path)
+    except FileNotFoundError:
         return {}
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise StorageError(f"{what} cannot be opened: {reason}") from None
+    try:
+        info = os.fstat(fd)
+        if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise StorageError(
+                f"{what} belongs to somebody else, or others may write to it",
+                hint="look at it, remove it, and name another place with --record",
+            )
+        with files.storage_errors(f"reading {what}"):
+            raw = files.read_bounded(fd, what, max_bytes=MAX_STATE_BYTES)
+    finally:
+        os.close(fd)
     document = strictjson.load_object(raw, what, max_bytes=MAX_STATE_BYTES)
     found = document.get("sources")
     if document.get("version") != 1 or not isinstance(found, dict):
@@ -229,4 +243,5 @@ def _is_entry(name: str, digest: object) -> bool:
 def _save(path: str, record: Mapping[str, Mapping[str, str]]) -> None:
     kept = {source: names for source, names in record.items() if names}
     text = json.dumps({"version": 1, "sources": kept}, indent=1, sort_keys=True)
-    files.replace_private_file(path, text.encode() + b"\n")
+    # somebody else's link must not make us write elsewhere
+    files.replace_private_file(path, text.encode() + b"\n", follow=False)
