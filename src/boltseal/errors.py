@@ -76,6 +76,7 @@ class BoltsealError(Exception):
 
     exit_code = 1
     attempts: tuple[Attempt, ...] = ()  # what identities said, where some were tried
+    is_at_destination = False
     findings: tuple[Any, ...] = ()  # likely secrets that were found, without their values
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -215,10 +216,28 @@ class LimitExceededError(IntegrityError):
 
 
 @contextmanager
-def located(place: str) -> Iterator[None]:
-    """Add ``place`` in front of the location of any Boltseal error that passes through."""
+def located(place: str, *, is_source: bool = False) -> Iterator[None]:
+    """Add ``place`` in front of the location of any Boltseal error that passes through.
+
+    One that happened at a destination keeps that in front, and gets no source (``is_source``).
+    """
     try:
         yield
     except BoltsealError as error:
-        error.where = (place, *error.where)
+        if not error.is_at_destination:
+            error.where = (place, *error.where)
+        elif not is_source:
+            error.where = (error.where[0], place, *error.where[1:])
+        raise
+
+
+@contextmanager
+def at_destination(name: str) -> Iterator[None]:
+    """A Boltseal error that passes through happened at the destination of this name."""
+    try:
+        yield
+    except BoltsealError as error:
+        if not error.is_at_destination:
+            error.is_at_destination = True
+            error.where = (name, *error.where)
         raise

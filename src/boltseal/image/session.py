@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from boltseal.errors import located
 from boltseal.image import parallel, transfer, tree
 from boltseal.image.arguments import as_platforms, as_reference, registry_of
+from boltseal.image.placed import PlacedDestination
 from boltseal.image.report import Journal, Meter, Outcome
 from boltseal.transports.parse import open_destination, open_source
 
@@ -80,7 +81,7 @@ class Session:
                 self.source = stack.enter_context(open_source(self._from, self._access.source))
                 self._root = self.source.root()
                 self.node = tree.load(self.source, self._root.descriptor, self._platforms)
-            self.destination = destination
+            self.destination = PlacedDestination(destination, str(self._to))
             self._stack = stack.pop_all()
         return self
 
@@ -89,10 +90,9 @@ class Session:
 
     def begin_writing(self) -> Meter:
         """Open the destination: called when everything that can fail before has not failed."""
-        with located(str(self._to)):
-            # to be left first: a signal may come in the middle of entering
-            self._stack.push(self.destination)
-            self.destination.__enter__()
+        # to be left first: a signal may come in the middle of entering
+        self._stack.push(self.destination)
+        self.destination.__enter__()
         total = sum(
             blob.size
             for node in tree.manifests(self.node)
@@ -146,7 +146,7 @@ class Session:
 
     def at_source(self) -> AbstractContextManager[None]:
         """Errors in this context are located at the source."""
-        return located(str(self._from))
+        return located(str(self._from), is_source=True)
 
     @property
     def is_in_place(self) -> bool:
@@ -201,7 +201,7 @@ class Session:
     def finish(self, meter: Meter) -> Outcome:
         """Write what is left, commit, and report."""
         meter.begin("write manifests")
-        with located(str(self._from)):
+        with self.at_source():
             changes = transfer.Changes(self.edits, self.configs)
             root = transfer.write_tree(self.source, self.destination, self.node, changes, meter)
         for node in tree.opaque(self.node):
@@ -210,14 +210,14 @@ class Session:
             self.journal.note("the image has no layer")
         if self.before_commit is not None:
             self.before_commit(meter)
-        with located(str(self._to)):
-            self.destination.commit(root, self._root.document)
+        self.destination.commit(root, self._root.document)
         return self.journal.outcome(str(self._to), root)
 
     def at(self, node: ManifestNode, *inside: str) -> ExitStack:
         """Errors in this context are located at one manifest."""
         stack = ExitStack()
-        for place in (str(self._from), node.label, *inside):
+        stack.enter_context(self.at_source())
+        for place in (node.label, *inside):
             stack.enter_context(located(place))
         return stack
 
