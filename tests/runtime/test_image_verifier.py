@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -245,6 +246,9 @@ def test_without_a_policy_of_root_nothing_is_pulled(
     found = ask(path, f"{registry.host}/app:plain", digest)
     assert not found.accepted
     assert "somebody else may change" in found.reason
+    path.unlink()
+    os.mkfifo(path)  # which nobody writes to
+    assert "is not a regular file" in ask(path, f"{registry.host}/app:plain", digest).reason
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
 from boltseal._io import files
-from boltseal.errors import IntegrityError, StorageError, UsageError
+from boltseal.errors import IntegrityError, NotFoundError, StorageError, UsageError
 
 PATH = "/etc/boltseal/image-verifier.toml"
 MAX_POLICY_BYTES = 64 * 1024
@@ -60,12 +60,21 @@ def read(path: str) -> Policy:
     A file that somebody else may write decides nothing.
     """
     try:
-        raw = files.read_user_file(path, "configuration", max_bytes=MAX_POLICY_BYTES)
-        info = os.stat(path)
+        fd = files.open_regular(path, follow=True)
+    except FileNotFoundError:
+        raise NotFoundError(f"configuration {path} does not exist") from None
     except IntegrityError as error:
         raise UsageError(error.message) from None
     except OSError as error:
         raise StorageError(f"{path}: {os.strerror(error.errno or 0).lower()}") from None
+    try:
+        info = os.fstat(fd)
+        with files.storage_errors(f"reading {path}"):
+            raw = files.read_bounded(fd, path, max_bytes=MAX_POLICY_BYTES)
+    except IntegrityError as error:
+        raise UsageError(error.message) from None
+    finally:
+        os.close(fd)
     if info.st_mode & 0o022 or info.st_uid not in (0, os.geteuid()):
         raise UsageError(
             f"somebody else may change {path}", hint=f"chown root {path}; chmod 0644 {path}"
