@@ -78,3 +78,19 @@ def test_no_key_and_nothing_to_open(sealed: Layout, tmp_path: Path, keys: Path) 
     plain = simple_image(tmp_path / "plain").reference()
     report = library.check(plain, [keys / "p256.pem"])
     assert (report.layers, report.clear) == ((), 2)
+
+
+@pytest.mark.parametrize("command", ["check", "verify"])
+def test_a_plain_platform_where_all_should_be_encrypted(
+    tmp_path: Path, keys: Path, command: str
+) -> None:
+    key = ("-k", keys / "p256.pem")
+    plain = index_image(tmp_path / "plain").reference()
+    assert boltseal(command, plain, *key).code == 0
+    refused = boltseal(command, plain, *key, "--encrypted")
+    assert refused.code == 4
+    assert "linux/amd64: no layer is encrypted" in refused.err
+    sealed = f"oci:{tmp_path}/sealed:v1"
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    assert boltseal("encrypt", plain, sealed, *who, "--layer=-1").code == 0
+    assert boltseal(command, sealed, *key, "--encrypted").code == 0

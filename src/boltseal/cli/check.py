@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_source(parser, "IMAGE")
     keys.add_identities(parser, "opens it")
     options.add_platform(parser)
+    parser.add_argument(
+        "--encrypted",
+        action="store_true",
+        help="fail, too, when a platform has no encrypted layer at all",
+    )
     options.add_output(parser)
     keys.add_options(parser)
     access.add_one(parser)
@@ -38,6 +43,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         args.source,
         args.keys,
         platforms=options.platforms(args),
+        encrypted=args.encrypted,
         keys=keys.key_options(args),
         registry=access.one(args),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from boltseal.errors import located
+from boltseal.errors import IntegrityError, located
 from boltseal.image import tree
 from boltseal.image.arguments import as_keyring, as_platforms, as_reference
 from boltseal.image.unlock import Unlocker
@@ -68,13 +68,15 @@ def check(
     identities: Identities,
     *,
     platforms: Sequence[str | Platform] = (),
+    encrypted: bool = False,
     keys: KeyOptions | None = None,
     registry: RegistryOptions | None = None,
 ) -> CheckReport:
     """Unwrap the key of every encrypted layer, and read nothing but manifests and configs.
 
-    Without ``platforms`` every platform of the image is looked at. That a key opens a layer does
-    not say that the layer is whole, nor who made it.
+    Without ``platforms`` every platform of the image is looked at; with ``encrypted`` each of them
+    needs an encrypted layer, and one that is plain is an IntegrityError. That a key opens a layer
+    does not say that the layer is whole, nor who made it.
 
     Raises NoMatchingKeyError, whose ``attempts`` say for every layer that stays closed what each
     key said, or another BoltsealError: then the image may not be used with these keys.
@@ -86,6 +88,9 @@ def check(
         look = _Look(ring, str(reference))
         for one in tree.manifests(node):
             look.manifest(one)
+            if encrypted and one.is_plain:
+                with located(one.label):
+                    raise IntegrityError("no layer is encrypted: whoever can pull it can read it")
         look.keys.raise_first()
         return CheckReport(
             str(reference),

@@ -68,6 +68,13 @@ class ManifestNode:
             layer.media_type in mediatypes.STATEMENT_TYPES for layer in self.manifest.layers
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is an image without any encrypted layer."""
+        return not self.is_attestation and not any(
+            mediatypes.is_encrypted(layer.media_type) for layer in self.manifest.layers
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OpaqueNode:

@@ -88,6 +88,7 @@ def verify(
     identities: Identities,
     *,
     platforms: Sequence[str | Platform] = (),
+    encrypted: bool = False,
     keys: KeyOptions | None = None,
     registry: RegistryOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -105,6 +106,8 @@ def verify(
     6. No encrypted layer is readable beside it: not in another place of the image, and not as a
        blob of the same repository or layout.
 
+    With ``encrypted``: every platform has an encrypted layer.
+
     It does not say who made the image: that takes a signature.
 
     Returns everything that was found. Raises NoMatchingKeyError when a layer stays closed (3), and
@@ -118,6 +121,8 @@ def verify(
         look = _Look(opened, ring, str(reference))
         for one in found:
             look.plan(one)  # 2, 3
+            if encrypted and one.is_plain:
+                look.problem(one.label, "no layer is encrypted: whoever can pull it can read it")
         look.keys.raise_first()
         look.read(found, progress)  # 4
         for one in found:
