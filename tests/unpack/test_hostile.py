@@ -11,6 +11,7 @@ import pytest
 
 from boltseal._io.removal import remove_tree
 from boltseal.errors import LimitExceededError
+from boltseal.layer import open as reading
 from boltseal.runtime import bundle
 from boltseal.runtime.imageconfig import parse_image_config
 from boltseal.runtime.unpack import layer, whiteouts
@@ -18,6 +19,8 @@ from boltseal.runtime.unpack.attributes import Attributes, Skipped
 from boltseal.runtime.unpack.folders import Folders
 from boltseal.runtime.unpack.layer import Tree
 from boltseal.runtime.users import User, resolve
+from boltseal.spec.descriptor import Descriptor
+from boltseal.spec.digest import Digest
 from support.archives import archive, device, file, folder, hard, image
 from support.bundles import leftovers
 from support.cli import boltseal, spawn
@@ -208,3 +211,29 @@ def test_hard_links_of_devices_that_were_left_out(tmp_path: Path) -> None:
     )
     assert skipped.devices == 3
     assert {path.name for path in (tmp_path / "rootfs").iterdir()} == {"d", "g"}
+
+
+class Silent:
+    """A blob of a registry that says nothing any more."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        self.go_on.wait(30)
+        return 0
+
+    def close(self) -> None:
+        pytest.fail("a thread reads from it")
+
+
+def test_a_registry_that_is_silent_does_not_keep_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waited longer would be killed, and leave what was unpacked."""
+    monkeypatch.setattr(reading, "_STOP_SECONDS", 0.05)
+    layer_ = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"x"), 1)
+    reader = Silent()
+    opened = reading.OpenLayer(layer_, None, reader, Digest.of(b"x"))
+    with pytest.raises(KeyboardInterrupt), opened:
+        raise KeyboardInterrupt
+    assert opened.is_reading
+    reader.go_on.set()

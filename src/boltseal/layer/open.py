@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 from boltseal._io import pipeline
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from boltseal.spec.descriptor import Descriptor
     from boltseal.spec.digest import Digest
 
+_STOP_SECONDS = 3.0  # how long a silent registry keeps us when we were told to stop
 _SLOTS = 16  # pieces of at most 1 MiB that wait for whoever reads them
 
 
@@ -58,10 +60,16 @@ class OpenLayer:
         self._thread.start()
         return self
 
-    def __exit__(self, *details: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         self._pieces.cancel()
-        while self._thread.is_alive():
-            self._thread.join()
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self._thread.is_alive() and (kind is None or time.monotonic() < deadline):
+            self._thread.join(_STOP_SECONDS)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread still waits for the blob, which then must not be closed."""
+        return self._thread.is_alive()
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         return iter(self._pieces)

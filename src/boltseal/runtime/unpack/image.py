@@ -215,8 +215,8 @@ class _Work:
         assert self.node.config is not None
         diff_id = self.node.config.diff_ids[index]
         reader = fetch.open(index)
+        opened = OpenLayer(layer, self.todo[index], reader, diff_id, partial(self.meter.tick))
         try:
-            opened = OpenLayer(layer, self.todo[index], reader, diff_id, partial(self.meter.tick))
             with opened:
                 try:
                     return made.apply(opened)
@@ -224,4 +224,5 @@ class _Work:
                     opened.finish()  # that the layer was changed says more than what that did
                     raise
         finally:
-            reader.close()
+            if not opened.is_reading:
+                reader.close()
