@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,23 @@ settings.register_profile("boltseal", deadline=None, max_examples=60)
 settings.load_profile("boltseal")
 
 DATA = Path(__file__).parent / "vectors" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, and as many for each worker, which begins with an equal part of the list.
+
+    Most of them wait, or have a time that they are to take: at the end they would come one by one.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [one for one in items if one.get_closest_marker("slow")]
+    quick = [one for one in items if not one.get_closest_marker("slow")]
+    part = -(-len(items) // workers)
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        mine = slow[worker::workers]
+        ordered += mine + quick[: part - len(mine)]
+        quick = quick[part - len(mine) :]
+    items[:] = ordered
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,8 @@ def test_a_tampered_layer_leaves_no_snapshot(daemon: Containerd, world: World, p
     with pytest.raises(CriError, match=r"boltseal-ctd-decoder: sha256:.*the HMAC over the cipher"):
         daemon.cri.pull(image)
     new = daemon.snapshots() - before
-    assert len(new) == place  # of the layer below, which is as it should be
+    # of the layer below alone, which is as it should be, and may be collected already
+    assert len(new) <= place
     with pytest.raises(CriError):
         daemon.cri.run(image, COMMAND)
 
