@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from boltseal.cli import access, keys, options
+from boltseal.cli.output import printable
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ examples:
   boltseal doctor --only containerd --config containerd=/etc/k3s/containerd.toml
   boltseal doctor --image docker://registry.example/app:v1 -k prod.pem
   boltseal doctor --root /mnt/node --json
-  boltseal doctor --print-config containerd > /etc/containerd/config.toml
+  boltseal doctor --print-config containerd        what /etc/containerd/config.toml has to have
 
 exit codes:
   1 when something has to be mended; what is not installed is no failure
 """
+_WIDE, _NARROW = 100, 40  # columns, where there is no terminal to ask; at least, for a text
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "not there": "dim"}
 
 
@@ -96,9 +98,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
         from boltseal.runtime.doctor.explain import explain
 
-        more = explain(host, runtimes, args.image, args.keys, access.one(args))
+        more = explain(host, runtimes.only(args.only), args.image, args.keys, access.one(args))
         if not more:
-            output.note("no runtime was found that could be asked about the image")
+            output.note("no runtime was looked at that could be asked about the image")
         report = replace(report, findings=(*report.findings, *more))
     _show(report, output)
     output.document(report.to_json)
@@ -137,9 +139,26 @@ def _show(report: Report, output: Output) -> None:
 def _line(one: Finding, width: int, output: Output) -> None:
     state = str(one.state)
     style = _STYLES[state] if state != "not there" else ""
-    output.line(f"  {state.ljust(9)}  {one.check.ljust(width)}  {one.message}", style=style)
+    first, *others = _wrapped(one.message, width + 15)
+    output.line(f"  {state.ljust(9)}  {one.check.ljust(width)}  {first}", style=style)
+    for text in others:
+        output.line(" " * (width + 15) + text, style=style)
     if one.fix is not None and state != "ok":
-        output.line(f"  {' ' * 9}  {' ' * width}  → {one.fix}")
+        for at, text in enumerate(_wrapped(one.fix, 15)):
+            output.line(f"{' ' * 13}{'  ' if at else '→ '}{text}")
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    """Lines that fit beside ``indent`` columns; no word is cut, since it may be a path."""
+    from textwrap import wrap
+
+    columns = shutil.get_terminal_size((_WIDE, 24)).columns
+    return wrap(
+        printable(text),
+        max(columns - indent, _NARROW),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
 
 
 def _warnings(count: int) -> str:

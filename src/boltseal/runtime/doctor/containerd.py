@@ -25,7 +25,7 @@ CRI_IMAGES = "io.containerd.cri.v1.images"  # of containerd 2.x
 VERIFIER = "io.containerd.image-verifier.v1.bindir"
 _PREFIX = "io.containerd.ocicrypt.decoder.v1."
 _LAYER = "application/vnd.oci.image.layer.v1."
-_KEYS = "/etc/containerd/ocicrypt/keys"
+KEYS = "/etc/containerd/ocicrypt/keys"
 _PROVIDERS = "/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf"
 _MAX_IMPORTS = 64  # files that one configuration imports
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)\.(\d+)")
@@ -37,7 +37,7 @@ DEFAULT_PROCESSORS: dict[str, Any] = {
         "accepts": [f"{_LAYER}{kind}+encrypted"],
         "returns": f"{_LAYER}{kind}",
         "path": "ctd-decoder",
-        "args": ["--decryption-keys-path", _KEYS],
+        "args": ["--decryption-keys-path", KEYS],
         "env": [f"OCICRYPT_KEYPROVIDER_CONFIG={_PROVIDERS}"],
     }
     for name, kind in (("tar", "tar"), ("tar.gzip", "tar+gzip"))

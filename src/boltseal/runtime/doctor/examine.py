@@ -78,6 +78,16 @@ class Runtimes:
             tuple(problems),
         )
 
+    def only(self, names: Collection[str]) -> Runtimes:
+        """Those in ``names``; all of them when there is none."""
+        if not names:
+            return self
+        return Runtimes(
+            self.containerd if "containerd" in names else None,
+            self.crio if "cri-o" in names else None,
+            self.podman if "podman" in names else None,
+        )
+
     @property
     def provider_files(self) -> dict[str, str]:
         """Files of key providers that containerd's stream processors are told of."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from boltseal.errors import BoltsealError, KeyFileError, NoMatchingKeyError
+from boltseal.errors import BoltsealError, KeyFileError, NoMatchingKeyError, NotFoundError
 from boltseal.image.check import check
 from boltseal.image.inspect import inspect
 from boltseal.keywrap.parse import parse_keyring
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from boltseal.runtime.doctor.host import Host
     from boltseal.transports.registry.options import RegistryOptions
 
-_KEYS = "see whom it is for: boltseal inspect IMAGE; and put such a key there"
 _CHECK = "this image"
 
 
@@ -86,12 +85,14 @@ class _Asked:
     def look(self, name: str, keys: Sequence[str], options: KeyOptions) -> Finding:
         """What a runtime with these keys does."""
         subject = Subject(name)
+        there = f"see whom it is for: boltseal recipients list {self._image}; and put such a key"
+        mend = f"{there} there" if name != "podman" else f"{there} behind -k"
         try:
             ring = parse_keyring(keys, options)
-        except KeyFileError as error:  # a folder without any key
-            return subject.fail(_CHECK, f"refuses it: {error.message}", _KEYS)
+        except (KeyFileError, NotFoundError) as error:  # no folder, or one without any key
+            return subject.fail(_CHECK, f"refuses it: {error.message}", mend)
         except BoltsealError as error:
-            return subject.failed(_CHECK, error, _KEYS)
+            return subject.failed(_CHECK, error, mend)
         try:
             report = check(
                 self._image,
@@ -101,11 +102,11 @@ class _Asked:
                 registry=self._registry,
             )
         except NoMatchingKeyError as error:
-            first = error.attempts[0].reason if error.attempts else ""
-            why = f"{error.message}; {first}" if first else error.message
-            return subject.fail(_CHECK, f"refuses it: {why}", _KEYS)
+            first = error.attempts[0] if error.attempts else None
+            why = f"{error.message}; {first.identity}: {first.reason}" if first else error.message
+            return subject.fail(_CHECK, f"refuses it: {why}", mend)
         except BoltsealError as error:
-            return subject.failed(_CHECK, error, _KEYS)
+            return subject.failed(_CHECK, error, mend)
         count = len(report.layers)
         layers = "all encrypted layers" if count > 1 else "the encrypted layer"
         with_what = ", ".join(sorted({one.identity for one in report.layers}))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boltseal.errors import BoltsealError
+from boltseal.runtime.doctor import basespec, keyfolder
 from boltseal.runtime.doctor.containerd import CRI_IMAGES, VERIFIER
-from boltseal.runtime.doctor.finding import Subject
+from boltseal.runtime.doctor.finding import State, Subject
 from boltseal.runtime.doctor.host import others_may_write, table
 from boltseal.runtime.gate import policy as policies
 
@@ -34,6 +36,8 @@ def checks(host: Host, containerd: Containerd | None) -> Iterator[Finding]:
         )
     else:
         yield from _policy(host, path)
+    if containerd is not None:
+        yield from basespec.checks(host, SUBJECT, containerd, has_policy=os.path.lexists(path))
     if containerd is not None and containerd.major == 2:
         yield from _verifiers(host, containerd)
 
@@ -52,6 +56,10 @@ def _policy(host: Host, path: str) -> Iterator[Finding]:
             yield SUBJECT.fail(
                 "policy's keys", f"{path} names {one}, which does not exist", "correct keys = […]"
             )
+        elif os.path.isabs(one) and os.path.isdir(host.place(one)):
+            for finding in keyfolder.checks(host, SUBJECT, one, takes_links=True):
+                if finding.state is State.FAIL:
+                    yield replace(finding, check="policy's keys")
 
 
 def _verifiers(host: Host, containerd: Containerd) -> Iterator[Finding]:

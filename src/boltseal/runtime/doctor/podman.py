@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SUBJECT = Subject("podman")
 _ETC = "/etc/containers"
 _VARIABLE = "OCICRYPT_KEYPROVIDER_CONFIG"
+_NAMED = {"podman": "CONTAINERS_CONF", "registries": "CONTAINERS_REGISTRIES_CONF"}
 _FIRST = (4, 4)  # version of Podman that has --decryption-key
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?")
 
@@ -60,7 +61,8 @@ def checks(host: Host, here: Podman) -> Iterator[Finding]:
         yield from findings
         if document is not None:
             yield from _registries(document, path)
-    path = host.config("storage", f"{_ETC}/storage.conf")
+    named_one = host.keys.environment.get("CONTAINERS_STORAGE_CONF") if host.is_here else None
+    path = host.config("storage", named_one or f"{_ETC}/storage.conf")
     if os.path.lexists(path):
         document, findings = _read(host, path, "storage.conf")
         yield from findings
@@ -107,9 +109,13 @@ def _text(version: tuple[int, ...] | None) -> str:
 
 
 def _files(host: Host, name: str, base: str) -> Iterator[str]:
-    """The file and its drop-ins; only the file that the user named, if there is one."""
+    """The file and its drop-ins; only the file that the user or a variable names, if any does."""
     if name in host.files:
         yield host.files[name]
+        return
+    named = host.keys.environment.get(_NAMED[name]) if host.is_here else None
+    if named:
+        yield named
         return
     for folder in ("/usr/share/containers", _ETC):
         main = host.place(f"{folder}/{base}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal.runtime.doctor import keyfolder
-from boltseal.runtime.doctor.containerd import SUBJECT
+from boltseal.runtime.doctor.containerd import KEYS, SUBJECT
 from boltseal.runtime.doctor.host import others_may_write, texts
 from boltseal.spec.mediatypes import ENCRYPTED, layer_type
 
@@ -26,6 +26,8 @@ WITH_PAYLOAD = (
 )
 _LAYER = "application/vnd.oci.image.layer.v1."
 TAR, GZIP, ZSTD = (f"{_LAYER}tar", f"{_LAYER}tar+gzip", f"{_LAYER}tar+zstd")
+_OPTIONS = ("decryption-keys-path", "release", "k", "key")  # of our program
+_RELEASES = ("verified", "early")
 _VARIABLE = "OCICRYPT_KEYPROVIDER_CONFIG"
 _PRINT = "boltseal doctor --print-config containerd shows a right one"
 _BOTH = f"{WITH_PAYLOAD[0]} and {WITH_PAYLOAD[1].rpartition('decoder.')[2]}"
@@ -91,6 +93,23 @@ class Processor:
         """The folder in which it lets large layers wait, where one is named."""
         values = [one.partition("=")[2] for one in self.env if one.startswith("TMPDIR=")]
         return values[-1] if values else None
+
+    @property
+    def strange(self) -> str | None:
+        """What Boltseal's program does not take of its arguments, in words."""
+        words = list(self.args)
+        while words:
+            option, equals, value = words.pop(0).partition("=")
+            name = option.lstrip("-") if option.startswith("-") else ""
+            if name not in _OPTIONS:
+                return option[:80] if name else "a word that belongs to no option"
+            if not equals:
+                if not words:
+                    return f"{option} without a value"
+                value = words.pop(0)
+            if name == "release" and value not in _RELEASES:
+                return f"--release {value[:40]}"
+        return None
 
     @property
     def names_keys(self) -> bool:
@@ -224,6 +243,13 @@ def _program(host: Host, one: Processor) -> Iterator[Finding]:
         yield SUBJECT.fail(check, f"{path} does not answer as a decoder does", install)
     else:
         yield SUBJECT.ok(check, path)
+    if one.is_ours and one.strange is not None:
+        yield SUBJECT.fail(
+            f"{_short(one)}: arguments",
+            f"args has {one.strange}, which {OURS} does not take: it decrypts nothing",
+            f'write args = ["--decryption-keys-path", "{one.folder or KEYS}"]; {OURS} --help has '
+            "all options",
+        )
     if one.option("release") == "early":
         yield SUBJECT.warn(
             f"{_short(one)}: release",
@@ -238,7 +264,7 @@ def _keys(host: Host, one: Processor) -> Iterator[Finding]:
         yield SUBJECT.fail(
             check,
             "it knows neither a folder of keys nor key providers",
-            'write args = ["--decryption-keys-path", "/etc/containerd/ocicrypt/keys"]',
+            f'write args = ["--decryption-keys-path", "{KEYS}"]',
         )
     elif one.folder is not None and not os.path.isabs(one.folder):
         yield SUBJECT.fail(
