@@ -16,7 +16,7 @@ test: ## install what the tests need, then lint, types, layering and every test
 	@sh tools/bootstrap.sh dev
 	@sh tools/peers.sh
 	@$(MAKE) --no-print-directory lint
-	@$(PY) -m pytest -n 2 --dist worksteal --ignore tests/newcomer $(ARGS)
+	@$(PY) -m pytest -n 4 --dist worksteal --ignore tests/newcomer $(ARGS)
 	@$(PY) -m pytest tests/newcomer
 
 fuzz: ## fuzz every parser for an hour each (SECONDS=3600 TARGETS="jwe pgp"), on all cores

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ENTER = Path(__file__).with_name("enter.sh")
-TESTS = ("tests/architecture", "tests/cli", "tests/docs", "tests/interop", "tests/vectors")
+TESTS = ("tests/architecture", "tests/docs", "tests/interop")
 NESTED = "BOLTSEAL_IN_CLEAN_ROOT"
 
 pytestmark = pytest.mark.skipif(NESTED in os.environ, reason="this is the clean root already")
