@@ -139,6 +139,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_places(tmp_path: Path) -> 
         (one(grpc=7), "grpc is missing or not a text"),
         (one(grpc="keys.example"), "is no address"),
         (one(grpc="keys.example:http"), "is no address"),
+        (one(grpc="me:password@keys.example"), ": 'keys.example' is no address"),
         (one(grpc="keys.example:70000"), "is no address"),
         (one(grpc="xds:///keys.example:1"), "is no address"),
         (one(grpc="unix:run/acme.sock"), "no full path"),

@@ -61,8 +61,9 @@ def parse(text: str, where: str) -> Address:
     host, _, port = text.removeprefix("dns:///").rpartition(":")
     host = _host(host)
     if not host or not _PORT.fullmatch(port) or int(port) > 65535:
+        shown = text.rpartition("@")[2]  # what some write before it is a password
         raise UsageError(
-            f"{where}: {text[:200]!r} is no address", hint="write HOST:PORT or unix:/PATH"
+            f"{where}: {shown[:200]!r} is no address", hint="write HOST:PORT or unix:/PATH"
         )
     return Address(host=host, port=int(port))
 
