@@ -357,8 +357,13 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path, source: Path) -> Non
     assert printed.code == 0
     assert f"--source {source} --dest {tmp_path}/dest" in printed.out
     assert "@" not in printed.out.replace("@system", "")
+    assert "--interval" not in printed.out
     refused = run(f"{source}; reboot", tmp_path / "dest", "--print-unit")
     assert refused.code == 2
+    assert run(source, tmp_path / "dest", "--print-unit", "--allow-empty").code == 2
+    often = run(source, tmp_path / "none" / "dest", "--print-unit", "--interval", "5")
+    assert "/record.json --interval 5\n" in often.out
+    assert f"{tmp_path}/none does not exist, and the unit does not start" in often.err
     if shutil.which("systemd-analyze"):
         unit = tmp_path / "boltseal-keys-sync.service"
         unit.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", printed.out))

@@ -26,11 +26,19 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
+    from argparse import RawDescriptionHelpFormatter
+
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     show = actions.add_parser("show", help="tell what a key is", allow_abbrev=False)
     _add_show(show)
     sync = actions.add_parser(
-        "sync", help="keep a runtime's folder of keys up to date", allow_abbrev=False
+        "sync",
+        help="keep a runtime's folder of keys up to date",
+        prog="boltseal keys sync",
+        description=key_sync.DESCRIPTION,
+        epilog=key_sync.EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     key_sync.add_arguments(sync)
 

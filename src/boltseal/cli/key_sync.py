@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from boltseal.runtime.keysync.sync import Report
 
 _MIN_INTERVAL = 1.0  # seconds
+_INTERVAL = 60.0  # seconds, where none is given
+DESCRIPTION = """\
+keep a runtime's folder of keys up to date: new keys come, changed ones are replaced, and what
+was withdrawn goes; files that you put there yourself stay
+"""
+EXAMPLES = """\
+examples:
+  boltseal keys sync --source /run/secrets/image-keys --dest /etc/containerd/ocicrypt/keys
+  boltseal keys sync --source command:/usr/local/bin/keys-of-the-vault --dest /etc/crio/keys --watch
+  boltseal keys sync --source /run/secrets/image-keys --dest /etc/crio/keys --print-unit
+
+A program prints {"keys": {"prod.pem": "BASE64 OF THE FILE"}}, and ends with 0 within a minute.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interval",
         type=float,
-        default=60.0,
+        default=_INTERVAL,
         metavar="SECONDS",
         help="with --watch, the longest time between two looks (default: %(default)g)",
     )
@@ -84,8 +97,14 @@ def run(args: argparse.Namespace, output: Output) -> int:
 def _watch(once: partial[Report], args: argparse.Namespace, output: Output) -> int:
     from boltseal.cli import signals
     from boltseal.errors import BoltsealError
-    from boltseal.runtime.keysync.watch import watch
+    from boltseal.runtime.keysync.sources import COMMAND
+    from boltseal.runtime.keysync.watch import sees_changes, watch
 
+    if not args.source.startswith(COMMAND) and not sees_changes(args.source):
+        output.note(
+            f"changes are seen after {args.interval:g} seconds at most; at once with: "
+            "pip install 'boltseal[watch]'"
+        )
     shown: tuple[object, ...] = ()
     try:
         for result in watch(once, args.source, args.interval):
@@ -104,14 +123,21 @@ def _watch(once: partial[Report], args: argparse.Namespace, output: Output) -> i
 
 
 def _print_unit(args: argparse.Namespace, output: Output) -> int:
+    import os
     import shutil
     import sys
 
     from boltseal.runtime.keysync import unit
 
+    if args.record or args.allow_empty or args.dry_run:
+        raise UsageError("--print-unit goes with none of --record, --allow-empty and --dry-run")
     program = shutil.which(sys.argv[0]) or sys.argv[0]
-    for line in unit.text(program, args.source, args.dest).splitlines():
+    more = f" --interval {args.interval:g}" if args.interval != _INTERVAL else ""
+    for line in unit.text(program, args.source, args.dest, more).splitlines():
         output.result(line)
+    parent = os.path.dirname(os.path.abspath(args.dest))
+    if not os.path.isdir(parent):
+        output.note(f"{parent} does not exist, and the unit does not start without it")
     return 0
 
 

@@ -33,7 +33,7 @@ COMMANDS = {
     "login": "log in to a registry, for podman, skopeo and buildah too",
     "logout": "forget the login of a registry",
     "keygen": "make a key pair: a private key, and the public key to encrypt for",
-    "key": "tell what a key file is, and whether an image lists it",
+    "key": "tell what a key is, or keep a node's folder of keys up to date (also: keys)",
     "doctor": "find out what works on this host, and what to do about the rest",
     "hook": "refuse to start containers of images that no key of this host opens",
     "keyprovider": "let skopeo, podman, buildah, containerd and CRI-O use your keys",

@@ -30,6 +30,7 @@ MAX_COMPLAINT_BYTES = 8 * 1024  # kept of what it says on standard error
 MAX_SECONDS = 60.0  # that a program is waited for
 MAX_NAME_BYTES = 200
 _NAME = re.compile(r"[\w@+=,-][\w.@+=, -]*")
+_FORM = 'it prints {"keys": {"prod.pem": "BASE64 OF THE FILE"}}'
 _PATH_MARK = "__"  # stands for a slash
 
 
@@ -88,10 +89,13 @@ def _of_program(path: str, environment: Mapping[str, str]) -> Listing:
         said = ended.errors.decode("utf-8", "replace").strip()[:300]
         raise KeyServiceError(f"{path} failed with code {ended.code}: {said or 'it says nothing'}")
     what = f"the answer of {path}"
-    document = strictjson.load_object(ended.output, what, max_bytes=MAX_ANSWER_BYTES)
+    try:
+        document = strictjson.load_object(ended.output, what, max_bytes=MAX_ANSWER_BYTES)
+    except MalformedError as error:
+        raise MalformedError(error.message, hint=_FORM) from None
     keys = document.get("keys")
     if not isinstance(keys, dict) or not all(isinstance(one, str) for one in keys.values()):
-        raise MalformedError(f"{what} has no object of keys in base64")
+        raise MalformedError(f"{what} has no object of keys in base64", hint=_FORM)
     return _sorted_out([(name, b64.decode(text, what)) for name, text in keys.items()])
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import files, strictjson
-from boltseal.errors import MalformedError, StorageError
+from boltseal.errors import MalformedError, StorageError, UsageError
 from boltseal.runtime.keysync import sources
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_KEY_FILE_BYTES
@@ -82,9 +82,12 @@ def sync(
     """Bring a folder up to date once.
 
     Raises StorageError, KeyServiceError or an IntegrityError when the source cannot be listed, and
-    StorageError for a name that somebody else uses; the folder is then as it was.
+    StorageError for a name that somebody else uses; the folder is then as it was. UsageError when
+    both are the same folder.
     """
     name = source if source.startswith(sources.COMMAND) else os.path.abspath(source)
+    if os.path.realpath(name) == os.path.realpath(place.folder):
+        raise UsageError("the keys are to come from the very folder that they go to")
     listing = sources.read(source, environment)
     with _opened(place.folder) as dir_fd:
         record = _load(place.record)

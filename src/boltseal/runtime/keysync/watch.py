@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from boltseal.errors import BoltsealError, MissingExtraError
+from boltseal.errors import BoltsealError
 from boltseal.runtime.keysync import sources
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def watch(
     """The result of every run: after a change of the folder ``source``, or ``interval`` seconds.
 
     A run that fails is one of the results; the next may go well. Programs are asked at intervals
-    alone. Raises MissingExtraError without the package that watches folders.
+    alone; so are folders without the package that watches them.
     """
     for _ in _occasions(source, interval):
         try:
@@ -31,15 +32,18 @@ def watch(
             yield error
 
 
+def sees_changes(source: str) -> bool:
+    """Whether a change is seen at once: of a folder, with the package that watches it."""
+    return not source.startswith(sources.COMMAND) and find_spec("watchfiles") is not None
+
+
 def _occasions(source: str, interval: float) -> Iterator[None]:
-    if source.startswith(sources.COMMAND):
+    if not sees_changes(source):
         while True:
             yield
             time.sleep(interval)
-    try:
-        import watchfiles
-    except ImportError:
-        raise MissingExtraError("watching a folder", "watch") from None
+    import watchfiles
+
     yield
     while True:
         due = 0.0

@@ -1,0 +1,61 @@
+"""`boltseal keys sync` where something is missing or meant in another way, and its help."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from boltseal.runtime.keysync import sync, watch
+from support.cli import Run, boltseal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def source(tmp_path: Path, keys: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    shutil.copy(keys / "p256.pem", folder / "a.pem")
+    return folder
+
+
+def run(source: object, dest: Path, *more: object) -> Run:
+    return boltseal("keys", "sync", "--source", source, "--dest", dest, *more)
+
+
+def test_without_the_package_a_folder_is_looked_at_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)  # importing it fails
+    assert not watch.sees_changes(str(source))
+    place = sync.Place.of(str(tmp_path / "dest"))
+    runs = watch.watch(lambda: sync.sync(str(source), place, {}), str(source), 0.01)
+    assert isinstance(first := next(runs), sync.Report)
+    assert first.is_change
+    assert isinstance(second := next(runs), sync.Report)
+    assert not second.is_change
+
+
+def test_a_folder_is_not_its_own_source(source: Path) -> None:
+    done = run(source, source)
+    assert done.code == 2
+    assert "the very folder that they go to" in done.err
+
+
+def test_a_program_that_prints_something_else_is_told_what_to_print(tmp_path: Path) -> None:
+    done = run("command:/bin/echo", tmp_path / "dest")
+    assert done.code == 4
+    assert 'hint:  it prints {"keys": {"prod.pem":' in done.err
+
+
+def test_the_help_has_the_name_that_the_pages_have() -> None:
+    for name in ("key", "keys"):
+        done = boltseal(name, "sync", "--help")
+        assert done.code == 0
+        assert done.out.startswith("usage: boltseal keys sync ")
+        assert "examples:" in done.out
+    assert "see boltseal keys sync --help" in boltseal("keys", "sync").err
