@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+_MAX_NAMED = 3  # recipients in one line
+
+
 class Attempt:
     """One identity that was tried on a layer: on which protocol's packets, and why it failed.
 
@@ -187,6 +190,17 @@ class NoMatchingKeyError(BoltsealError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.attempts = attempts
+
+    @property
+    def whom(self) -> str:
+        """Whom the wrapped keys are for, as far as they tell; empty when they do not."""
+        found = list(
+            dict.fromkeys(
+                f"{one.protocol} {one.recipient}" for one in self.attempts if one.recipient
+            )
+        )
+        more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+        return ", ".join(found[:_MAX_NAMED]) + more
 
 
 class IntegrityError(BoltsealError):

@@ -48,7 +48,7 @@ def test_a_failure_is_a_table(
         ["linux/amd64 0, 1", "pkcs7"]
     ]
     assert "CN=" in table[2][2]
-    assert table[0][4] == "it is for another kind of key (RSA-OAEP)"
+    assert table[0][4] == "RSA-OAEP takes another kind of key"
     assert table[2][4] == "no recipient has an RSA key of 4096 bits"
     assert lines[-1] == f"hint:|see who can open it with: boltseal recipients list {sealed}"
     # where a table is too wide there are blocks

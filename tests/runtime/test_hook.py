@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +254,7 @@ def test_check(registry: Registry, policy: Path, keys: Path) -> None:
     assert done.returncode == 1
     assert json.loads(done.stdout)["accepted"] is False
     assert done.stderr.startswith("error: boltseal refuses to start c: no key of this host opens")
+    assert re.search(r"; it is for jwe [\w-]{43}$", done.stderr.splitlines()[0])
     assert hook("check", "--config", policy, stdin=b"").returncode == 4
     assert hook("check", "--config", "/nowhere.toml", stdin=raw(state)).returncode == 1
     sandbox = {"id": "p", "bundle": "/b", "annotations": {f"{CRI}container-type": "sandbox"}}

@@ -214,7 +214,7 @@ REFUSED: dict[str, tuple[Sent, int, str]] = {
         sent(keys=("rsa4096.pem",)), 3, r"privkeys\[0\] of the payload \(RSA 4096, .*does not open",
     ),
     "a key of another kind": (
-        sent(keys=("ec-prime256v1.pem",)), 3, r"it is for another kind of key \(RSA-OAEP\)",
+        sent(keys=("ec-prime256v1.pem",)), 3, r"RSA-OAEP takes another kind of key",
     ),
     "the wrong passphrase": (
         sent(keys=("rsa2048.enc-pkcs8.pem",), passphrases=(b"wrong",)),
@@ -237,6 +237,7 @@ REFUSED: dict[str, tuple[Sent, int, str]] = {
     "another layer": (
         sent(blob=lambda raw: bytes(len(raw))), 4, "the blob's digest is sha256:.*not what names it"
     ),
+    "a word by itself": (sent(options=("secret",)), 2, "a word without an option is no option"),
     "an unknown option": (sent(options=("--frobnicate",)), 2, "--frobnicate is no option"),
     "an option without value": (sent(options=("-k",)), 2, "-k needs a value"),
     "an unknown release": (sent(options=("--release=now",)), 2, "verified or early, not 'now'"),

@@ -122,8 +122,8 @@ def _arguments(given: Sequence[str]) -> tuple[str | None, list[str], str]:
         if name in ("h", "help", "v", "version") and not equals:
             return None, [], "help" if name[0] == "h" else "version"
         if name not in ("decryption-keys-path", "release", "k", "key"):
-            shown = option if name.replace("-", "").isalpha() else "…"
-            raise UsageError(f"{shown} is no option", hint=f"see {NAME} --help")
+            shown = option if name.replace("-", "").isalpha() else "a word without an option"
+            raise UsageError(f"{shown} is no option of this program", hint=f"see {NAME} --help")
         if not equals:
             if not words:
                 raise UsageError(f"{option} needs a value", hint=f"see {NAME} --help")
@@ -175,6 +175,8 @@ def _options(environ: Mapping[str, str]) -> KeyOptions:
 def _with_advice(error: NoMatchingKeyError, keyring: Keyring) -> NoMatchingKeyError:
     """For a node, which has neither options of ours nor a reference of the image."""
     hint = "see whom the image is for: boltseal inspect IMAGE"
+    if error.whom:
+        hint = "boltseal key show FILE tells whose a key is"
     if not keyring.identities and not keyring.skipped:
         hint = (
             "name a folder of keys with --decryption-keys-path in containerd's configuration, or "
@@ -184,12 +186,21 @@ def _with_advice(error: NoMatchingKeyError, keyring: Keyring) -> NoMatchingKeyEr
 
 
 def _on_one_line(error: BoltsealError) -> str:
-    """Where, what, what the first keys said, and what to do: containerd passes it on as it is."""
-    tried = [one for one in error.attempts if one.reason != error.message]
+    """Where, what, whom it is for, what the first keys said, and what to do: containerd passes it
+    on as it is."""
+    told = error.hint or ""
+    tried = [
+        one
+        for one in error.attempts
+        if one.reason != error.message and f"{one.identity}: " not in told
+    ]
+    whom = error.whom if isinstance(error, NoMatchingKeyError) else ""
     reasons = [f"{one.identity}: {one.reason}" for one in tried[:_MAX_REASONS]]
     if len(tried) > _MAX_REASONS:
         reasons.append(f"and {len(tried) - _MAX_REASONS} more")
-    text = "; ".join([error.message, *reasons, *([error.hint] if error.hint else [])])
+    if whom:
+        reasons.insert(0, f"it is for {whom}")
+    text = "; ".join([error.message, *reasons, *([told] if told else [])])
     return ": ".join([*error.where, text])
 
 

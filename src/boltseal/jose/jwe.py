@@ -100,7 +100,7 @@ def decrypt(jwe: Jwe, recipient: JweRecipient, key: Key) -> bytes:
     from jwcrypto.jwe import JWE
 
     if recipient.algorithm not in algorithms.algorithms_for(key.kty):
-        raise WrongKeyError(f"it is for another kind of key ({recipient.algorithm[:40]})")
+        raise WrongKeyError(f"{recipient.algorithm[:40]} takes another kind of key")
     flat = {**jwe.shared, "encrypted_key": recipient.encrypted_key}
     if recipient.unprotected:
         flat["header"] = dict(recipient.unprotected)

@@ -91,7 +91,7 @@ class Collection:
             raise KeyFileError(
                 f"there is no key that can be used below {folder}",
                 hint="; ".join(f"{name}: {why}" for name, why in list(self._skipped.items())[:3])
-                or None,
+                or "it is empty: copy a private key into it",
             )
 
     def _with_certificates(self, identity: Identity) -> Identity:

@@ -103,7 +103,8 @@ class _Asked:
             )
         except NoMatchingKeyError as error:
             first = error.attempts[0] if error.attempts else None
-            why = f"{error.message}; {first.identity}: {first.reason}" if first else error.message
+            why = f"{error.message}; it is for {error.whom}" if error.whom else error.message
+            why = f"{why}; {first.identity}: {first.reason}" if first else why
             return subject.fail(_CHECK, f"refuses it: {why}", mend)
         except BoltsealError as error:
             return subject.failed(_CHECK, error, mend)

@@ -102,7 +102,9 @@ def _look(
     try:
         report = check(reference, ring, platforms=(this_platform(),), keys=keys, registry=registry)
     except NoMatchingKeyError as error:
-        return Verdict(False, f"no key of this host opens {_where(error, name)}: {error.message}")
+        whom = f"; it is for {error.whom}" if error.whom else ""
+        where = _where(error, name)
+        return Verdict(False, f"no key of this host opens {where}: {error.message}{whom}")
     except TransientError as error:
         return _not_told(_where(error, name), error, policy)
     if not report.layers:
