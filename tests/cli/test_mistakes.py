@@ -38,6 +38,13 @@ def told(*arguments: object, code: int = 2) -> tuple[str, str]:
         ((*PAIR, "--override-arch", "arm64"), "--override-arch …", "write --platform OS/ARCH"),
         (("copy", "oci:a:v1", "oci:b:v1", "--all"), "--all", "all platforms are taken"),
         (("run", "oci:a:v1", "-k", "k", "ls"), "unrecognized arguments: …", "stands behind --"),
+        (
+            ("run", "oci:a:v1", "-k", "k", "-it", "sh"),
+            "-it …",
+            "the container's without any option",
+        ),
+        (("run", "oci:a:v1", "--rm"), "--rm", "is removed in every case"),
+        (("run", "oci:a:v1", "-v", "/a:/b"), "-v …", "edit the config.json"),
         (("--json", "keygen", "k.pem"), "unrecognized arguments: --json", "behind the command"),
     ],
 )

@@ -121,6 +121,16 @@ def test_the_command(root: int) -> None:
     assert made(both, root)["process"]["args"] == ["/run", "-a", "b"]
     other = made(both, root, Process(command=("c", "d")))
     assert other["process"]["args"] == ["/run", "-a", "c", "d"]
+    for entrypoint, command, expected in (
+        ("/x", None, ["/x"]),
+        ("/x", ("c",), ["/x", "c"]),
+        ("", ("c",), ["c"]),
+        ("", None, ["/bin/sh"]),
+    ):
+        text, _ = make(
+            config(both), root, Process(command=command, entrypoint=entrypoint), rootless=False
+        )
+        assert json.loads(text)["process"]["args"] == expected
     assert made({"Cmd": ["b"], "Entrypoint": None}, root)["process"]["args"] == ["b"]
     text, notes = make(config({}), root, Process(), rootless=False)
     assert json.loads(text)["process"]["args"] == ["/bin/sh"]

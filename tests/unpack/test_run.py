@@ -109,6 +109,12 @@ def test_run_does_what_the_image_says(sealed: str, keys: Path, place: Path) -> N
     assert (done.code, done.out) == (0, "a sealed image\n"), done.err
 
 
+def test_run_takes_another_entry_point(sealed: str, keys: Path, place: Path) -> None:
+    done = contained(sealed, keys, place, "--entrypoint", "/bin/ls")
+    without_cgroups(done.err)
+    assert (done.code, done.out) == (0, "motd\n"), done.err
+
+
 @pytest.fixture(scope="module")
 def shell(sealed: str, keys: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same image without an entry point in the way, so that CMD is the program."""
@@ -145,7 +151,7 @@ def test_standard_input(shell: str, keys: Path, place: Path) -> None:
 def test_options(shell: str, keys: Path, place: Path) -> None:
     script = "id -u; id -G; pwd; echo $MODE $MORE $HOME; touch /x 2>/dev/null || echo closed"
     done = contained(
-        shell, keys, place, "--user", "app", "--workdir", "/etc", "-e", "MODE=test", "-e",
+        shell, keys, place, "-u", "app", "-w", "/etc", "-e", "MODE=test", "-e",
         "MORE=1", "--read-only", "--", "sh", "-c", script,
     )  # fmt: skip
     expected = "1000\n1001 55\n/etc\ntest 1 /home/app\nclosed\n"

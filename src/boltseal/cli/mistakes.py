@@ -52,6 +52,24 @@ _OPTIONS = {
     "--src-no-creds": "give no credentials",
     "--dest-no-creds": "give no credentials",
 }
+# of boltseal run, as runc, podman and docker have it
+_RUN = {
+    **dict.fromkeys(
+        ("-i", "-t", "-it", "-ti", "--interactive", "--tty", "--terminal"),
+        "standard streams and a terminal are the container's without any option",
+    ),
+    "--rm": "the container is removed in every case",
+    **dict.fromkeys(
+        ("-v", "--volume", "--mount", "--tmpfs", "--device", "--cap-add", "--privileged"),
+        "edit the config.json that boltseal unpack makes, and give the bundle to runc",
+    ),
+    **dict.fromkeys(("-p", "--publish", "--net"), "write --network host"),
+    **dict.fromkeys(
+        ("-d", "--detach", "--name", "--restart"),
+        "boltseal unpack makes a bundle, and runc run --detach --bundle BUNDLE NAME starts it",
+    ),
+    "--env-file": "write -e NAME=VALUE for each variable",
+}
 
 
 def explain(message: str, prog: str, options: Sequence[argparse.Action]) -> UsageError:
@@ -101,8 +119,9 @@ def _meant(words: Sequence[str], prog: str, options: Sequence[argparse.Action]) 
     names = [name for one in options for name in one.option_strings]
     unknown = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
     if unknown is not None:
-        if unknown in _OPTIONS:
-            return f"{_OPTIONS[unknown]};"
+        told = {**_OPTIONS, **_RUN} if prog.endswith(" run") else _OPTIONS
+        if unknown in told:
+            return f"{told[unknown]};"
         bare = {name.lstrip("-"): name for name in names if name.startswith("--")}
         close = get_close_matches(unknown.lstrip("-"), bare, 1, _CLOSE)
         return f"did you mean {bare[close[0]]}?" if close else ""

@@ -24,6 +24,9 @@ examples:
   boltseal run docker://registry.example/app:v1 -k prod.pem
   boltseal run oci:sealed:v1 -k prod.pem -- ls -l /srv
   boltseal run oci:sealed:v1 -k prod.pem -e MODE=test --network host -- sh
+  boltseal run oci:sealed:v1 -k prod.pem --entrypoint sh      a shell, where the image has one
+
+A terminal is given where there is one, and everything is removed at the end: no -it, no --rm.
 
 exit codes:
   that of the program in the container, once it has been started
@@ -51,8 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[=VALUE]",
         help="set a variable; without a value, to what it is here (repeatable)",
     )
-    group.add_argument("--workdir", metavar="DIR", help="folder to start in")
-    group.add_argument("--user", metavar="USER[:GROUP]", help="run as this user of the image")
+    group.add_argument(
+        "--entrypoint",
+        metavar="PROGRAM",
+        help="instead of the image's entry point and command; '' for none",
+    )
+    group.add_argument("-w", "--workdir", metavar="DIR", help="folder to start in")
+    group.add_argument("-u", "--user", metavar="USER[:GROUP]", help="run as this user of the image")
     group.add_argument("--read-only", action="store_true", help="nobody can write into the tree")
     group.add_argument(
         "--network",
@@ -113,6 +121,7 @@ def _process(args: argparse.Namespace) -> Process:
         env=tuple(_variable(text) for text in args.env),
         working_dir=args.workdir,
         user=args.user,
+        entrypoint=args.entrypoint,
         terminal=sys.stdin.isatty() and sys.stdout.isatty(),
         read_only=args.read_only,
         host_network=args.network == "host",

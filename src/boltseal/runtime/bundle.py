@@ -67,8 +67,9 @@ _ORDERS = (
 class Process:
     """What is to be different from what the image says; ``None`` leaves it to the image.
 
-    ``command`` takes the place of the image's command and stands behind its entry point;
-    ``host_network`` shares the host's network instead of having none.
+    ``entrypoint`` takes the place of the image's entry point, and its command does not count then;
+    an empty one is none. ``command`` takes the place of the image's command and stands behind the
+    entry point; ``host_network`` shares the host's network instead of having none.
     """
 
     command: tuple[str, ...] | None = None
@@ -78,6 +79,7 @@ class Process:
     terminal: bool = False
     read_only: bool = False
     host_network: bool = False
+    entrypoint: str | None = None
 
 
 def make(
@@ -89,7 +91,7 @@ def make(
     MalformedError for a user that is not there.
     """
     notes: list[str] = []
-    args = [*config.entrypoint, *(config.cmd if process.command is None else process.command)]
+    args = _arguments(config, process)
     if not args:
         args = ["/bin/sh"]
         notes.append("the image does not say what to run: the configuration has /bin/sh")
@@ -125,6 +127,14 @@ def make(
         del document["hostname"]  # programs look it up
         document["linux"]["namespaces"].remove({"type": "uts"})
     return json.dumps(document, indent=2).encode() + b"\n", notes
+
+
+def _arguments(config: ImageConfig, process: Process) -> list[str]:
+    if process.entrypoint is None:
+        entry, usual = config.entrypoint, config.cmd
+    else:
+        entry, usual = (process.entrypoint,) if process.entrypoint else (), ()
+    return [*entry, *(usual if process.command is None else process.command)]
 
 
 def _user(user: users.User) -> dict[str, Any]:

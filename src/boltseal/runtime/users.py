@@ -47,7 +47,10 @@ def resolve(text: str, rootfs_fd: int) -> User:
                 uid, gid = _required(line[2], text), _required(line[3], text)
                 break
         if uid is None:
-            raise NotFoundError(f"the user {user[:100]!r} is not in the image's /etc/passwd")
+            raise NotFoundError(
+                f"the user {user[:100]!r} is not in the image's /etc/passwd",
+                hint="numbers need no entry there: UID:GID",
+            )
         if colon:
             return User(uid, _group(folders, group), (), home)
         groups = [

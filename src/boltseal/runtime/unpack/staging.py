@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 import stat
 from contextlib import suppress
 from typing import Self
@@ -50,7 +51,8 @@ class Staging:
             self._parent_fd = files.open_directory(self._folder, follow=True)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(
-                f"the folder that {self._path} should be made in does not exist"
+                f"the folder that {self._path} should be made in does not exist",
+                hint=f"make it first: mkdir -p {shlex.quote(self._folder)}",
             ) from None
         self._check_target()
         self._sweep()
