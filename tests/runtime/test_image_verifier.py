@@ -267,6 +267,20 @@ def test_arguments_that_are_wrong_refuse(arguments: list[str], words: str) -> No
     assert words in done.stdout
 
 
+def test_by_hand(registry: Registry, keys: Path, policy: Callable[[str], Path]) -> None:
+    """Without a media type nothing is read from standard input."""
+    path = policy(f'keys = ["{keys}/p256.pem"]')
+    name, digest = f"{registry.host}/app:plain", digest_of(registry, "plain")
+    words = [PROGRAM, "-name", name, "-digest", digest, "--config", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    words += ["-stdin-media-type", "application/vnd.oci.descriptor.v1+json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
+    assert (done.returncode, "the descriptor is not valid JSON" in done.stdout) == (1, True)
+
+
 def test_help_and_version() -> None:
     for option, words in (("--help", "bin_dir of [plugins."), ("--version", "image-verifier 0")):
         done = subprocess.run([PROGRAM, option], capture_output=True, text=True, check=True)

@@ -52,12 +52,12 @@ def verdict(name: str, digests: Sequence[str], policy: Policy) -> Verdict:
         return verdicts.too_slow(name, policy)
 
 
-def read_input(what: str, max_bytes: int) -> bytes:
+def read_input(what: str, max_bytes: int, hint: str = "runtimes start this program") -> bytes:
     """Standard input, whole. Raises UsageError when it does not come, LimitExceededError."""
     from boltseal._io.files import read_bounded, storage_errors
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError(f"{what} comes on standard input", hint="runtimes start this program")
+        raise UsageError(f"{what} comes on standard input", hint=hint)
     try:
         with _Alarm(_INPUT_SECONDS), storage_errors(f"reading {what}"):
             return read_bounded(sys.stdin.fileno(), what, max_bytes=max_bytes)

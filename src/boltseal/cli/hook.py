@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from boltseal.cli import options
-from boltseal.errors import UsageError
+from boltseal.errors import MalformedError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -96,8 +96,12 @@ def _print(runtime: str, path: str, output: Output) -> int:
     if runtime == "containerd":
         from boltseal.cli.gate import read_input
 
-        base = read_input("the specification that ctr oci spec prints", started.MAX_STATE_BYTES)
-        text = started.with_hook(base, program("boltseal"), arguments, seconds)
+        pipe = "ctr oci spec | boltseal hook print-config containerd"
+        base = read_input("the runtime specification", started.MAX_STATE_BYTES, pipe)
+        try:
+            text = started.with_hook(base, program("boltseal"), arguments, seconds)
+        except MalformedError as error:
+            raise MalformedError(error.message, hint=pipe) from None
     else:
         text = started.hook_document(program("boltseal"), arguments, seconds)
     for line in text.splitlines():

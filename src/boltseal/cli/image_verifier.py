@@ -28,8 +28,13 @@ containerd starts this program before it pulls an image, when it is in the folde
 bin_dir of [plugins."io.containerd.image-verifier.v1.bindir"]. It accepts an image when the keys of
 this host open every encrypted layer of it, as boltseal check does.
 
+  -stdin-media-type application/vnd.oci.descriptor.v1+json
+                  the descriptor comes on standard input, and has to be of the same digest
   --config FILE   the policy (default: /etc/boltseal/image-verifier.toml)
   --version, --help
+
+To try it by hand:
+  boltseal-image-verifier -name HOST/NAME:TAG -digest $(boltseal digest docker://HOST/NAME:TAG)
 
 exit codes: 0 accepted, 1 refused; standard output says why
 """
@@ -71,8 +76,8 @@ def _run(arguments: Sequence[str]) -> int:
     name, digest = given.get("name"), given.get("digest")
     if not name or not digest:
         raise UsageError("-name and -digest say which image it is about", hint=f"see {NAME} --help")
-    kind = given.get("stdin-media-type", _DESCRIPTOR)
-    if kind == _DESCRIPTOR:  # what a later containerd may send instead is not needed
+    # containerd always says what it sends; what a later one may send instead is not needed
+    if given.get("stdin-media-type") == _DESCRIPTOR:
         _compare(digest)
     found = verdict(name, (digest,), policy)
     return _answer(found)
