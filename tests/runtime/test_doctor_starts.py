@@ -140,6 +140,19 @@ def test_only_one_runtime_is_asked_about_an_image(
     assert mine["fix"].endswith("put such a key there")
 
 
+def test_an_image_that_cannot_be_read_hides_nothing_of_the_host(
+    host: FakeHost, tmp_path: Path
+) -> None:
+    image = f"oci:{tmp_path}/nowhere:v1"
+    done = boltseal("doctor", "--root", host.root, "--image", image)
+    assert done.code == 1
+    assert "  ok         key model " in done.out
+    assert f"{image}: " in done.out.replace("\n", " ")
+    (found,) = findings(host, "--only", "containerd", "--image", image)
+    assert (found["subject"], found["state"]) == ("image", "fail")
+    assert boltseal("doctor", "--image", "nothing").code == 2
+
+
 def test_long_lines_are_wrapped_and_no_word_is_cut(host: FakeHost) -> None:
     host.replace(CONTAINERD, f'"{KEYS}"]', f'"{KEYS}", "--bogus"]')
     done = boltseal("doctor", "--root", host.root, "--only", "containerd")

@@ -349,6 +349,7 @@ def test_a_secret_of_kubernetes_is_followed(tmp_path: Path, keys: Path) -> None:
         process.terminate()
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 143, errors
+    assert errors.endswith("note: stopped\n")
     assert names(dest) == ["a.pem"]
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from boltseal.cli import access, keys, options
 from boltseal.cli.output import printable
-from boltseal.errors import UsageError
+from boltseal.errors import BoltsealError, UsageError
 
 if TYPE_CHECKING:
     import argparse
 
     from boltseal.cli.output import Output
     from boltseal.runtime.doctor.configs import Wishes
-    from boltseal.runtime.doctor.examine import Report
+    from boltseal.runtime.doctor.examine import Report, Runtimes
     from boltseal.runtime.doctor.finding import Finding
     from boltseal.runtime.doctor.host import Host
 
@@ -96,15 +96,27 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if args.image is not None:
         from dataclasses import replace
 
-        from boltseal.runtime.doctor.explain import explain
-
-        more = explain(host, runtimes.only(args.only), args.image, args.keys, access.one(args))
+        more = _explained(args, host, runtimes)
         if not more:
             output.note("no runtime was looked at that could be asked about the image")
         report = replace(report, findings=(*report.findings, *more))
     _show(report, output)
     output.document(report.to_json)
     return 1 if report.failed else 0
+
+
+def _explained(args: argparse.Namespace, host: Host, runtimes: Runtimes) -> list[Finding]:
+    """About the image. That it cannot be read hides nothing of what was found of the host."""
+    from boltseal.runtime.doctor.explain import explain
+    from boltseal.runtime.doctor.finding import Subject
+
+    try:
+        return explain(host, runtimes.only(args.only), args.image, args.keys, access.one(args))
+    except UsageError:
+        raise
+    except BoltsealError as error:
+        fix = "see whether it is there: boltseal inspect IMAGE"
+        return [Subject("image").failed("this image", error, fix)]
 
 
 def _host(args: argparse.Namespace) -> Host:

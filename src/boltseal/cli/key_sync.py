@@ -116,9 +116,12 @@ def _watch(once: partial[Report], args: argparse.Namespace, output: Output) -> i
             if result.is_change or not shown or shown != result.skipped:
                 _show(result, output, is_dry=False)
             shown = result.skipped or (None,)
-    except KeyboardInterrupt:
-        signals.check()  # the watcher makes one exception of every signal
-        raise
+    except (KeyboardInterrupt, signals.TerminatedError):  # how a service ends is no error
+        number = signals.received()  # the watcher makes one exception of every signal
+        if number is None:
+            raise
+        output.note("stopped")
+        return 128 + number
     return 0
 
 
