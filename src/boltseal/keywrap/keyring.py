@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from boltseal.keywrap.base import Identity, KeyWrapper, Recipient
 
 _NOTHING = "none of the wrapped keys is of its kind"
+_MAX_WAYS = 4  # of naming a key, in a hint
 _MAX_ATTEMPTS = 1000  # kept of one layer, for the message
 MAX_REMOTE_TRIES = 32  # packets of one layer that one program, token or service is asked about
 
@@ -33,6 +34,21 @@ class Opened:
 
     secret: bytes
     identity: str
+
+
+def _how(schemes: Sequence[str]) -> str:
+    """What can stand behind ``-k`` for a layer that is wrapped by these."""
+    known = {
+        "pgp": "pgp:",
+        "pkcs11": "pkcs11:FILE",
+        names.KEY_SERVICE: "URI",
+        names.QUANTUM_SAFE: "FILE",
+    }
+    ways = {
+        known.get(one) or (f"provider:{one[9:69]}" if one.startswith("provider.") else "FILE")
+        for one in schemes
+    }
+    return " or ".join(sorted(ways)[:_MAX_WAYS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +116,7 @@ class Keyring:
             given = "no key was given" if not self.skipped else "no key given can be used"
             raise NoMatchingKeyError(
                 f"{given}, and the layer is encrypted ({by})",
-                hint="name a private key with --key FILE",
+                hint=f"name a private key with --key {_how(schemes)}",
                 attempts=tuple(tried.attempts),
             )
         raise NoMatchingKeyError(

@@ -156,3 +156,19 @@ def test_mixtures_of_strong_and_weak(hybrid: PrivateKey, data: object) -> None:
     with pytest.raises(UsageError, match="would not make it safer"):
         check_addition({names.KEYS + names.QUANTUM_SAFE: names.join_packets([hidden])}, [strong])
     assert Keyring((HybridIdentity(hybrid),)).unwrap(wrapped(strong)).secret == b"secret"
+
+
+@pytest.mark.parametrize(
+    ("schemes", "way"),
+    [
+        (["jwe", "pkcs7", "acme"], "FILE"),
+        (["provider.boltseal-pq"], "FILE"),
+        (["provider.boltseal-kms"], "URI"),
+        (["provider.acme"], "provider:acme"),
+        (["pgp", "pkcs11", "jwe"], "FILE or pgp: or pkcs11:FILE"),
+    ],
+)
+def test_a_hint_names_a_key_that_could_open_it(schemes: list[str], way: str) -> None:
+    with pytest.raises(NoMatchingKeyError) as caught:
+        Keyring().unwrap_packets([(scheme, b"{}") for scheme in schemes])
+    assert caught.value.hint == f"name a private key with --key {way}"
