@@ -54,7 +54,8 @@ def _no_payload(how: str, kind: str) -> UsageError:
         f"containerd sent no payload ({how}), so the layer's wrapped keys are not known",
         hint=f"it sends one only to the stream processors that are called {_PROCESSORS}: list "
         f"{accepts} of one of these and remove any other entry for it; or the client sends none, "
-        "as plain ctr does: pull through the CRI with key_model = node, or by imgcrypt's ctr-enc",
+        "as plain ctr does: pull through the CRI with key_model = node, or by imgcrypt's ctr-enc; "
+        "boltseal doctor --only containerd tells what is wrong here",
     )
 
 
