@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from boltseal._io.files import open_directory, temporary_name
+from boltseal._io.files import is_named, open_directory, temporary_name
+from boltseal.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DEPTH = 32  # folders inside folders that are open at a time
 
@@ -26,6 +32,27 @@ def remove_tree(name: bytes, dir_fd: int) -> None:
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=dir_fd)
+
+
+def sweep_trees(
+    prefix: str, dir_fd: int, *, is_in_use: Callable[[int], bool] | None = None
+) -> None:
+    """Remove the folders that processes of ours left which were killed: nobody holds their lock."""
+    for name in os.listdir(dir_fd):
+        if not name.startswith(prefix):
+            continue
+        with suppress(OSError, StorageError):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, dir_fd=dir_fd)
+            try:
+                if os.fstat(fd).st_uid != os.geteuid():
+                    continue
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                in_use = is_in_use is not None and is_in_use(fd)
+                if is_named(name, fd, dir_fd) and not in_use:
+                    remove_tree(os.fsencode(name), dir_fd)
+            finally:
+                os.close(fd)
 
 
 def _remove(name: bytes, dir_fd: int, depth: int, top_fd: int, later: list[bytes]) -> None:

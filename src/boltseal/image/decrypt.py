@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from boltseal._io import pipeline
-from boltseal.errors import IntegrityError, NotFoundError
+from boltseal.errors import NotFoundError
 from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.session import LayerResult, Session
@@ -109,14 +109,7 @@ class _Decryption:
 
     def _diff_id(self, node: ManifestNode, index: int) -> Digest | None:
         """What to compare a layer's content with, where that was asked for."""
-        if not self._check or node.is_attestation:
-            return None
-        if node.config is None:
-            raise IntegrityError(
-                "its content cannot be checked: "
-                f"a config of type {node.manifest.config.media_type} has no diff ids"
-            )
-        return node.config.diff_ids[index]
+        return node.diff_id(index) if self._check else None
 
     def _decrypt(
         self, layer: Descriptor, unlocked: UnlockedLayer, diff_id: Digest | None, meter: Meter

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boltseal.blockcipher.aes_ctr_hmac import Encryptor
-from boltseal.errors import IntegrityError
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.session import LayerResult
 from boltseal.keywrap import keyring
@@ -110,14 +109,7 @@ class Rotation:
         return LayerResult("re-encrypted", rotated.edit(layer))
 
     def _diff_id(self, node: ManifestNode, index: int) -> Digest | None:
-        if not self._check or node.is_attestation:
-            return None
-        if node.config is None:
-            raise IntegrityError(
-                "its content cannot be checked: "
-                f"a config of type {node.manifest.config.media_type} has no diff ids"
-            )
-        return node.config.diff_ids[index]
+        return node.diff_id(index) if self._check else None
 
 
 def _preview(layer: Descriptor, recipients: Sequence[Recipient]) -> RotatedLayer:

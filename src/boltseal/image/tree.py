@@ -68,6 +68,20 @@ class ManifestNode:
             layer.media_type in mediatypes.STATEMENT_TYPES for layer in self.manifest.layers
         )
 
+    def diff_id(self, index: int) -> Digest | None:
+        """What to compare a layer's content with; None for statements about an image.
+
+        Raises IntegrityError for layers of which nothing is said.
+        """
+        if self.is_attestation:
+            return None
+        if self.config is None:
+            raise IntegrityError(
+                "its content cannot be checked: "
+                f"a config of type {self.manifest.config.media_type} has no diff ids"
+            )
+        return self.config.diff_ids[index]
+
     @property
     def is_plain(self) -> bool:
         """Whether this is an image without any encrypted layer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from boltseal._io import files
-from boltseal._io.removal import remove_tree
+from boltseal._io.removal import remove_tree, sweep_trees
 from boltseal.errors import NotFoundError, StorageError, UsageError
 from boltseal.runtime.unpack.image import unpack
 
@@ -135,23 +134,7 @@ class _Home:
 
     def _sweep(self) -> None:
         """Remove what is left of runs that were killed, ours alone."""
-        for name in os.listdir(self._parent_fd):
-            if not name.startswith(_PREFIX):
-                continue
-            with suppress(OSError, StorageError):
-                fd = os.open(
-                    name,
-                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    dir_fd=self._parent_fd,
-                )
-                try:
-                    if os.fstat(fd).st_uid != os.geteuid():
-                        continue
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if files.is_named(name, fd, self._parent_fd) and not _is_in_use(fd):
-                        remove_tree(os.fsencode(name), self._parent_fd)
-                finally:
-                    os.close(fd)
+        sweep_trees(_PREFIX, self._parent_fd, is_in_use=_is_in_use)
 
 
 def _is_in_use(fd: int) -> bool:

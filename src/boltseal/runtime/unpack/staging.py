@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shlex
 import stat
-from contextlib import suppress
 from typing import Self
 
 from boltseal._io import files
-from boltseal._io.removal import remove_tree
+from boltseal._io.removal import remove_tree, sweep_trees
 from boltseal.errors import NotFoundError, StorageError
 
 ROOTFS = "rootfs"
@@ -148,20 +146,4 @@ class Staging:
 
     def _sweep(self) -> None:
         """Remove what was left by processes that were killed, ours alone: nobody holds its lock."""
-        for name in os.listdir(self._parent_fd):
-            if not name.startswith(self._prefix):
-                continue
-            with suppress(OSError):
-                fd = os.open(
-                    name,
-                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    dir_fd=self._parent_fd,
-                )
-                try:
-                    if os.fstat(fd).st_uid != os.geteuid():
-                        continue
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if files.is_named(name, fd, self._parent_fd):
-                        remove_tree(os.fsencode(name), self._parent_fd)
-                finally:
-                    os.close(fd)
+        sweep_trees(self._prefix, self._parent_fd)
