@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from boltseal.runtime.keysync import sync, watch
 from support.cli import Run, boltseal
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -50,6 +48,15 @@ def test_a_program_that_prints_something_else_is_told_what_to_print(tmp_path: Pa
     done = run("command:/bin/echo", tmp_path / "dest")
     assert done.code == 4
     assert 'hint:  it prints {"keys": {"prod.pem":' in done.err
+
+
+def test_the_unit_names_the_program_by_its_whole_path(source: Path, tmp_path: Path) -> None:
+    """However it was called: systemd takes no other."""
+    folder = Path(sys.executable).parent
+    words = ["./boltseal", "keys", "sync", "--print-unit", "--source", source, "--dest", tmp_path]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+    assert f"\nExecStart={folder}/boltseal keys sync --watch " in done.stdout
+    assert f"\nExecStartPre=-{folder}/boltseal keys sync --source " in done.stdout
 
 
 def test_the_help_has_the_name_that_the_pages_have() -> None:

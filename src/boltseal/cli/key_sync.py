@@ -127,16 +127,14 @@ def _watch(once: partial[Report], args: argparse.Namespace, output: Output) -> i
 
 def _print_unit(args: argparse.Namespace, output: Output) -> int:
     import os
-    import shutil
-    import sys
 
+    from boltseal.cli.doctor import program
     from boltseal.runtime.keysync import unit
 
     if args.record or args.allow_empty or args.dry_run:
         raise UsageError("--print-unit goes with none of --record, --allow-empty and --dry-run")
-    program = shutil.which(sys.argv[0]) or sys.argv[0]
     more = f" --interval {args.interval:g}" if args.interval != _INTERVAL else ""
-    for line in unit.text(program, args.source, args.dest, more).splitlines():
+    for line in unit.text(program("boltseal"), args.source, args.dest, more).splitlines():
         output.result(line)
     parent = os.path.dirname(os.path.abspath(args.dest))
     if not os.path.isdir(parent):
