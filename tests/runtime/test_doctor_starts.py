@@ -140,6 +140,14 @@ def test_only_one_runtime_is_asked_about_an_image(
     assert mine["fix"].endswith("put such a key there")
 
 
+def test_the_other_name_of_a_runtime_and_a_file_that_is_not_there(host: FakeHost) -> None:
+    for name in ("crio", "cri-o", "buildah"):
+        assert findings(host, "--only", name) == []
+    done = boltseal("doctor", "--root", host.root, "--config", "crio=/nowhere.conf")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: the file /nowhere.conf of --config crio does not exist\n"
+
+
 def test_an_image_that_cannot_be_read_hides_nothing_of_the_host(
     host: FakeHost, tmp_path: Path
 ) -> None:

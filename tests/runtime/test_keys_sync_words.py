@@ -44,6 +44,13 @@ def test_a_folder_is_not_its_own_source(source: Path) -> None:
     assert "the very folder that they go to" in done.err
 
 
+def test_the_folder_around_the_destination_is_not_made(source: Path, tmp_path: Path) -> None:
+    done = run(source, tmp_path / "a" / "dest")
+    assert done.code == 1
+    assert f"the folder that {tmp_path}/a/dest should be made in does not exist" in done.err
+    assert f"hint:  make it first: install -d -m 0700 {tmp_path}/a\n" in done.err
+
+
 def test_a_program_that_prints_something_else_is_told_what_to_print(tmp_path: Path) -> None:
     done = run("command:/bin/echo", tmp_path / "dest")
     assert done.code == 4

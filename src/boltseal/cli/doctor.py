@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from boltseal.cli import access, keys, options
 from boltseal.cli.output import printable
-from boltseal.errors import BoltsealError, UsageError
+from boltseal.errors import BoltsealError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +32,7 @@ examples:
 exit codes:
   1 when something has to be mended; what is not installed is no failure
 """
+_OTHER_NAMES = {"crio": "cri-o", "buildah": "podman"}  # --config has the one
 _WIDE, _NARROW = 100, 40  # columns, where there is no terminal to ask; at least, for a text
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "not there": "dim"}
 
@@ -91,6 +92,10 @@ def run(args: argparse.Namespace, output: Output) -> int:
         raise UsageError("--keys-path and --runtime-version go with --print-config")
     if not os.path.isdir(args.root):
         raise UsageError(f"{args.root} is not a folder")
+    for name, path in host.files.items():
+        if not os.path.lexists(path):
+            raise NotFoundError(f"the file {path} of --config {name} does not exist")
+    args.only = [_OTHER_NAMES.get(one, one) for one in args.only]
     runtimes = Runtimes.of(host)
     report = examine(host, runtimes, args.only)
     if args.image is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -143,8 +144,15 @@ def _check_listing(
 def _opened(folder: str) -> Iterator[int]:
     """The folder, locked, made if need be; one that others may write to is no place for keys."""
     with files.storage_errors(f"opening {folder}"):
-        with suppress(FileExistsError):
+        try:
             os.mkdir(folder, 0o700)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            raise StorageError(
+                f"the folder that {folder} should be made in does not exist",
+                hint=f"make it first: install -d -m 0700 {shlex.quote(os.path.dirname(folder))}",
+            ) from None
         dir_fd = files.open_directory(folder)
     try:
         info = os.fstat(dir_fd)
