@@ -1,8 +1,8 @@
 """Every reader of what others wrote, fuzzed for a while, and what once broke one.
 
-BOLTSEAL_FUZZ_SECONDS is the time for each packet parser (60, and 1 in the clean root, where the
-whole suite runs once more); other targets get a twentieth of it. BOLTSEAL_FUZZ_SEED takes another way
-(1); 0 takes another one each time.
+BOLTSEAL_FUZZ_SECONDS is the time for each packet parser (60, and 1 in the clean root); other
+targets get a twentieth of it. BOLTSEAL_FUZZ_SEED takes another way (1); 0 takes another one each
+time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ NAMES = [target.name for target in TARGETS]
 @pytest.mark.parametrize("name", NAMES)
 def test_for_a_while(name: str) -> None:
     target = find(name)
-    report = supervise.run(target, SECONDS if target.is_packet else max(1, SECONDS // 20), seed=SEED)
+    seconds = SECONDS if target.is_packet else max(1, SECONDS // 20)
+    report = supervise.run(target, seconds, seed=SEED)
     print(report)
     assert not report.problem, f"{report}"
     assert report.executions > len(target.seeds())
