@@ -140,6 +140,28 @@ def test_only_one_runtime_is_asked_about_an_image(
     assert mine["fix"].endswith("put such a key there")
 
 
+def test_links_beside_which_cri_o_takes_no_key(host: FakeHost, tmp_path: Path, keys: Path) -> None:
+    image = f"oci:{tmp_path}/sealed:v1"
+    simple_image(tmp_path / "app")
+    who = ("-r", f"jwe:{keys}/p256.pub.pem")
+    assert boltseal("encrypt", "-q", f"oci:{tmp_path}/app:v1", image, *who).code == 0
+    assert findings(host, "--only", "cri-o", "--image", image) == []
+    key = host.path("/etc/crio/keys/prod.pem")
+    key.rename(key.with_name("..data.pem"))
+    key.symlink_to("..data.pem")
+    found = findings(host, "--only", "cri-o", "--image", image)
+    assert "is a symbolic link" in found[0]["message"]
+    assert found[-1]["check"] == "this image"
+    assert found[-1]["message"].startswith(f"refuses it: {key} is a symbolic link")
+    key = host.path(KEYS) / "prod.pem"
+    key.rename(key.with_name("..data.pem"))
+    key.symlink_to("..data.pem")
+    assert findings(host, "--only", "containerd", "--image", image) == []  # ours follows it
+    host.replace(CONTAINERD, DECODER, "/usr/bin/provider")
+    found = findings(host, "--only", "containerd", "--image", image)
+    assert found[-1]["message"].startswith(f"refuses it: {key} is a symbolic link")
+
+
 def test_the_other_name_of_a_runtime_and_a_file_that_is_not_there(host: FakeHost) -> None:
     for name in ("crio", "cri-o", "buildah"):
         assert findings(host, "--only", name) == []

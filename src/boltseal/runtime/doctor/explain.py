@@ -9,7 +9,7 @@ from boltseal.errors import BoltsealError, KeyFileError, NoMatchingKeyError, Not
 from boltseal.image.check import check
 from boltseal.image.inspect import inspect
 from boltseal.keywrap.parse import parse_keyring
-from boltseal.runtime.doctor import processors
+from boltseal.runtime.doctor import keyfolder, processors
 from boltseal.runtime.doctor.finding import Subject
 from boltseal.runtime.gate.verdict import this_platform
 
@@ -56,7 +56,8 @@ def explain(
     if runtimes.crio is not None:
         folder = runtimes.crio.folder
         keys = [host.place(folder)] if folder is not None else []
-        found.append(asked.look("cri-o", keys, host.keys))
+        refused = _links("cri-o", keys)
+        found.append(refused or asked.look("cri-o", keys, host.keys))
     if runtimes.podman is not None:
         found.append(_podman(asked, named))
     return found
@@ -139,7 +140,21 @@ def _containerd(asked: _Asked, runtimes: Runtimes, kinds: set[str]) -> Iterator[
         if one.providers is not None:
             options = replace(options, provider_files=(host.place(one.providers),))
             keys += _providers(options)
-        yield asked.look("containerd", keys, options)
+        refused = None if one.is_ours or one.folder is None else _links("containerd", keys[:1])
+        yield refused or asked.look("containerd", keys, options)
+
+
+def _links(name: str, folders: Sequence[str]) -> Finding | None:
+    """The failure of a program that takes no key of a folder with links in it."""
+    for folder in folders:
+        link = keyfolder.first_link(folder)
+        if link is not None:
+            return Subject(name).fail(
+                _CHECK,
+                f"refuses it: {link} is a symbolic link, and no key is taken beside one",
+                f"boltseal keys sync --source {folder} --dest DIR, and name DIR instead",
+            )
+    return None
 
 
 def _providers(options: KeyOptions) -> list[str]:

@@ -104,6 +104,14 @@ def _files(
         )
 
 
+def first_link(place: str) -> str | None:
+    """A link among the files of a folder: for it CRI-O and imgcrypt's program take none of them."""
+    try:
+        return next((one.path for one in keydir.walk(place) if os.path.islink(one.path)), None)
+    except BoltsealError:
+        return None  # told by whoever reads the folder
+
+
 def _name(host: Host, folder: str, place: str, path: str) -> str:
     """How the host calls a file that we found below ``place``."""
     return os.path.join(folder, os.path.relpath(path, place)) if not host.is_here else path
@@ -130,6 +138,7 @@ def _file(
             f"{name} is a symbolic link, which the program that reads the folder refuses",
             f"copy the key itself to {name} (boltseal keys sync does)",
         )
+        return
     asked: list[str] = []
 
     def nobody() -> bytes | None:
