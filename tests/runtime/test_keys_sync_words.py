@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from boltseal.runtime.keysync import sync, watch
-from support.cli import Run, boltseal
+from support.cli import Run, boltseal, command
 
 
 @pytest.fixture
@@ -36,6 +37,31 @@ def test_without_the_package_a_folder_is_looked_at_now_and_then(
     assert first.is_change
     assert isinstance(second := next(runs), sync.Report)
     assert not second.is_change
+
+
+def test_a_watch_tells_what_changes_at_once_and_nothing_else(source: Path, tmp_path: Path) -> None:
+    words = ["keys", "sync", "--source", source, "--dest", tmp_path / "dest", "--watch"]
+    process = subprocess.Popen(
+        command(*words, "--interval", "1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    told = [process.stdout.readline() for _ in range(3)]
+    assert told[0] == f"{tmp_path}/dest: 1 added\n"
+    looks = tmp_path / "looks"
+    (source / "a.pem").rename(looks)  # told once, however often it is looked
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("error: ")
+    assert process.stderr.readline().startswith("hint: ")
+    time.sleep(2.5)
+    looks.rename(source / "a.pem")
+    assert process.stdout.readline() == f"{tmp_path}/dest: 1 kept\n"
+    time.sleep(2.5)
+    process.terminate()
+    rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, rest, errors) == (143, "", "note: stopped\n")
 
 
 def test_a_folder_is_not_its_own_source(source: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -105,17 +106,18 @@ def _watch(once: partial[Report], args: argparse.Namespace, output: Output) -> i
             f"changes are seen after {args.interval:g} seconds at most; at once with: "
             "pip install 'boltseal[watch]'"
         )
-    shown: tuple[object, ...] = ()
+    shown: object = None
     try:
         for result in watch(once, args.source, args.interval):
             if isinstance(result, BoltsealError):
-                if shown != (result.message,):  # an outage is told once
+                if shown != result.message:  # an outage is told once, and so is its end
                     output.error(result)
-                shown = (result.message,)
+                shown = result.message
                 continue
-            if result.is_change or not shown or shown != result.skipped:
+            if result.is_change or shown != result.skipped:
                 _show(result, output, is_dry=False)
-            shown = result.skipped or (None,)
+                sys.stdout.flush()  # a journal is a pipe
+            shown = result.skipped
     except (KeyboardInterrupt, signals.TerminatedError):  # how a service ends is no error
         number = signals.received()  # the watcher makes one exception of every signal
         if number is None:
