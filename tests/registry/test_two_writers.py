@@ -105,7 +105,8 @@ def test_in_a_layout(tmp_path: Path, keys: Path, two: dict[str, str]) -> None:
     delays = tuple(delay / 20 for delay in DELAYS)
     succeeded = run_rounds(tmp_path, keys, two, [f"oci:{tmp_path}/layout:v1"], delays)
     assert len(succeeded) == ROUNDS
-    assert succeeded.count(1) > 0, "they never met"
+    assert succeeded.count(1) > ROUNDS // 20, "they hardly ever met"
+    assert succeeded.count(2) > 0
     assert succeeded.count(0) == 0
 
 
