@@ -24,6 +24,8 @@ class Assurance(IntEnum):
 
 
 class PrincipalKind(StrEnum):
+    """What kind of one asks; the values are Cedar's entity types."""
+
     HOST = "Host"
     WORKLOAD = "Workload"
     CLUSTER = "Cluster"
@@ -41,7 +43,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing that is said about who asks; ``source`` is the trust that says it, or ``request``."""
+    """One thing that is said of who asks; ``source`` is the trust that says it, or ``request``."""
 
     name: str
     value: str | int | bool | tuple[str, ...]
@@ -100,6 +102,8 @@ class RefusedError(Exception):
 
 
 class KeyState(StrEnum):
+    """What a version of a key may do: only an enabled one opens anything."""
+
     ENABLED = "enabled"
     DISABLED = "disabled"
     DESTROYING = "destroying"  # waits for ``destroy_at``; opens nothing, and can be taken back
@@ -137,7 +141,7 @@ class KeyVersion:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """An authority that a tenant believes: ``config`` is checked by the identity room for its kind."""
+    """An authority that a tenant believes; the identity room checks ``config`` for its kind."""
 
     tenant: str
     name: str
