@@ -85,6 +85,7 @@ class Presented:
     bearer: str | None = field(default=None, repr=False)
     evidence: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)  # kinds and documents
     address: str = ""
+    nonce: bytes = field(default=b"", repr=False)  # what evidence has to contain, to be for this
 
 
 class RefusedError(Exception):
