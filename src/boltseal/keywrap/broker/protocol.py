@@ -67,7 +67,7 @@ _TAG_BYTES = 16
 _PUBLIC_BYTES = {XWING: 1216, X25519: 32}
 _ENCAPSULATED_BYTES = {XWING: 1120, X25519: 32}
 _PART = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_KEY = re.compile(rf"{_PART}/{_PART}/{_PART}")
+KEY = re.compile(rf"{_PART}/{_PART}/{_PART}")
 _PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:+-]{0,127}")
 _KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _ID = re.compile(r"[0-9a-z]{16,40}")
@@ -199,7 +199,7 @@ def parse_request(raw: bytes) -> ReleaseRequest:
         raise MalformedError(f"{_WHAT} has an image that is no object")
     _members(image, set(), {"name", "digest"}, f"{_WHAT}'s image")
     return ReleaseRequest(
-        key=_text(document["key"], _KEY, "key"),
+        key=_text(document["key"], KEY, "key"),
         version=_number(document["version"], "version", 1, MAX_VERSION),
         packet=_bytes(document["packet"], "packet", 1, MAX_PACKET_BYTES),
         kem=kem,
