@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Decryptor
 from boltseal.layer.content import ContentCheck
-from boltseal.layer.stream import CheckedReader
+from boltseal.layer.stream import CheckedReader, interrupt_of
 from boltseal.layer.unlock import UnlockedLayer, unlock_layer
 from boltseal.spec import annotations as names
 from boltseal.spec.digest import Digest
@@ -17,6 +16,7 @@ from boltseal.spec.edit import DescriptorEdit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from boltseal._io import pipeline
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
 
@@ -58,7 +58,7 @@ def decrypt_layer(
         stages.append(lambda chunk: content.update(chunk.out))
     if layer.data is not None:
         stages.append(lambda chunk: embedded.extend(chunk.out))
-    pipeline.run(source.read_into, stages, size=layer.size)
+    source.run(stages, interrupt_of(writer))
     source.finish()  # 1
     decryptor.verify()  # 2
     if content is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Encryptor
 from boltseal.blockcipher.options import PublicOptions
 from boltseal.errors import MalformedError, UnsupportedError
 from boltseal.keywrap import keyring, packets
-from boltseal.layer.stream import CheckedReader
+from boltseal.layer.stream import CheckedReader, interrupt_of
 from boltseal.spec import annotations as names
 from boltseal.spec.digest import Digest
 from boltseal.spec.edit import DescriptorEdit
@@ -19,6 +18,7 @@ from boltseal.spec.mediatypes import LayerType, is_encrypted, layer_type
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from boltseal._io import pipeline
     from boltseal.keywrap.base import Recipient
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
@@ -83,7 +83,7 @@ def encrypt_layer(
     wrapped = keyring.wrap(recipients, encryptor.private.secret())
     source = CheckedReader(layer, reader, tick)
     sealing = Sealing(layer, encryptor, writer, layer.size)
-    sealing.run(source.read_into)
+    source.run(sealing.stages(), interrupt_of(writer))
     source.finish()
     return sealing.finish(kind, wrapped)
 
@@ -100,22 +100,17 @@ class Sealing:
         self._target = hashlib.sha256()
         self._embedded = bytearray() if layer.data is not None else None
 
-    def run(
-        self,
-        read_into: Callable[[memoryview], int],
-        more: Sequence[Callable[[pipeline.Chunk], object]] = (),
-    ) -> None:
-        """Encrypt to the end of the stream; ``more`` stages look at the plaintext, too."""
+    def stages(self) -> list[Callable[[pipeline.Chunk], object]]:
+        """What encrypts a chunk and writes it."""
         embedded = self._embedded
         stages: list[Callable[[pipeline.Chunk], object]] = [
-            *more,
             self._encryptor.update,
             lambda chunk: self._target.update(chunk.out),
             lambda chunk: self._writer.write(chunk.out),
         ]
         if embedded is not None:
             stages.append(lambda chunk: embedded.extend(chunk.out))
-        pipeline.run(read_into, stages, size=self._size)
+        return stages
 
     def finish(
         self,

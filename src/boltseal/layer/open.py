@@ -6,7 +6,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from boltseal._io import pipeline
 from boltseal._io.handoff import CancelledError, Handoff
 from boltseal.errors import IntegrityError
 from boltseal.layer.content import ContentCheck
@@ -15,6 +14,7 @@ from boltseal.layer.stream import CheckedReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from boltseal._io import pipeline
     from boltseal.layer.decrypt import UnlockedLayer
     from boltseal.spec.blobs import BlobReader
     from boltseal.spec.descriptor import Descriptor
@@ -43,7 +43,6 @@ class OpenLayer:
         diff_id: Digest,
         tick: Callable[[int], None] | None = None,
     ) -> None:
-        self._size = layer.size
         self._source = CheckedReader(layer, reader, tick)
         self._decryptor = None
         if unlocked is not None:
@@ -95,7 +94,7 @@ class OpenLayer:
                 lambda chunk: self._expand(chunk.out),
             ]
         try:
-            pipeline.run(self._source.read_into, stages, size=self._size)
+            self._source.run(stages)
             self._source.finish()  # 1
             if self._decryptor is not None:
                 self._decryptor.verify()  # 2

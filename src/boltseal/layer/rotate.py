@@ -6,13 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Decryptor, Encryptor
 from boltseal.errors import MalformedError
 from boltseal.keywrap import keyring
 from boltseal.layer.content import ContentCheck
 from boltseal.layer.encrypt import encryptable
-from boltseal.layer.stream import CheckedReader
+from boltseal.layer.stream import CheckedReader, interrupt_of
 from boltseal.spec import annotations as names
 from boltseal.spec.digest import Digest
 from boltseal.spec.edit import DescriptorEdit
@@ -20,6 +19,7 @@ from boltseal.spec.edit import DescriptorEdit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from boltseal._io import pipeline
     from boltseal.keywrap.base import Recipient
     from boltseal.layer.decrypt import UnlockedLayer
     from boltseal.spec.blobs import BlobReader, BlobWriter
@@ -88,7 +88,7 @@ def rotate_layer(
     ]
     if embed:
         stages.append(lambda chunk: embedded.extend(chunk.out))
-    pipeline.run(source.read_into, stages, size=layer.size)
+    source.run(stages, interrupt_of(writer))
     source.finish()  # 1
     decryptor.verify()  # 2
     if content is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Encryptor
 from boltseal.errors import LimitExceededError, UnsupportedError
 from boltseal.keywrap import keyring
@@ -12,7 +13,7 @@ from boltseal.layer.content import ContentCheck
 from boltseal.layer.decompress import HEAD_BYTES, compression
 from boltseal.layer.encrypt import Sealing, encryptable
 from boltseal.layer.salt import Tail, salted_size
-from boltseal.layer.stream import CheckedReader
+from boltseal.layer.stream import CheckedReader, interrupt_of
 from boltseal.spec.digest import Digest
 from boltseal.spec.limits import MAX_BLOB_BYTES
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from hashlib import _Hash
 
-    from boltseal._io import pipeline
     from boltseal.keywrap.base import Recipient
     from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
@@ -79,7 +79,13 @@ def encrypt_salted(
     encryptor = Encryptor(str(layer.digest))
     source = _Salted(layer, reader, size, diff_id, tick)
     sealing = Sealing(layer, encryptor, writer, size)
-    sealing.run(source.read_into, [source.check])
+    pipeline.run(
+        source.read_into,
+        [source.check, *sealing.stages()],
+        size=size,
+        blocks=source.blocks,
+        interrupt=interrupt_of(writer),
+    )
     new, plain = source.finish()
     private = replace(encryptor.private, digest=str(plain))
     wrapped = keyring.wrap(recipients, private.secret())
@@ -87,7 +93,7 @@ def encrypt_salted(
 
 
 class _Salted:
-    """Reads a layer, and its tail after it; the content check runs on a thread of its own."""
+    """Reads a layer, and its tail after it; the content check is a stage."""
 
     def __init__(
         self,
@@ -98,6 +104,7 @@ class _Salted:
         tick: Callable[[int], None] | None,
     ) -> None:
         self._source = CheckedReader(layer, reader, tick)
+        self.blocks = self._source.blocks
         self._length = layer.size
         self._tail_size = size - layer.size
         self._content = ContentCheck(diff_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Reproducer
 from boltseal.keywrap import keyring
 from boltseal.layer.stream import CheckedReader
@@ -41,11 +40,7 @@ def is_made_of(
     source = CheckedReader(plain, reader, tick)
     again = Reproducer(unlocked.public, unlocked.private)
     hasher = sealed.digest.hasher()
-    pipeline.run(
-        source.read_into,
-        [again.update, lambda chunk: hasher.update(chunk.out)],
-        size=plain.size,
-    )
+    source.run([again.update, lambda chunk: hasher.update(chunk.out)])
     source.finish()
     # both are looked at, whatever the first of them says
     is_authentic, is_blob = again.matches(), Digest.finish(hasher) == sealed.digest

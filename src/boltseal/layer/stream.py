@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from boltseal._io import pipeline
 from boltseal.errors import DigestMismatchError, SizeMismatchError
 from boltseal.spec.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from hashlib import _Hash
 
-    from boltseal.spec.blobs import BlobReader
+    from boltseal.spec.blobs import BlobReader, BlobWriter
     from boltseal.spec.descriptor import Descriptor
 
 
@@ -30,9 +31,30 @@ class CheckedReader:
         self._tick = tick
         self._count = 0
         self._ended = False
+        # a peer's bytes are read on the caller's thread, which Ctrl-C interrupts
+        self.blocks: bool = getattr(reader, "blocks", True)
+
+    def run(
+        self,
+        stages: Sequence[Callable[[pipeline.Chunk], object]],
+        interrupt: Callable[[], object] | None = None,
+    ) -> None:
+        """Pass the blob through ``stages``, to its end; see :func:`boltseal._io.pipeline.run`."""
+        pipeline.run(
+            self._read,
+            [lambda chunk: self._hasher.update(chunk.data), *stages],
+            size=self._descriptor.size,
+            blocks=self.blocks,
+            interrupt=interrupt,
+        )
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill a part of ``buffer`` and take it into the digest."""
+        count = self._read(buffer)
+        self._hasher.update(buffer[:count])
+        return count
+
+    def _read(self, buffer: memoryview) -> int:
         count = self._reader.readinto(buffer)
         if count == 0:
             self._ended = True
@@ -42,7 +64,6 @@ class CheckedReader:
             raise SizeMismatchError(
                 f"the blob is longer than the {self._descriptor.size} bytes its descriptor states"
             )
-        self._hasher.update(buffer[:count])
         if self._tick is not None:
             self._tick(count)
         return count
@@ -61,3 +82,12 @@ class CheckedReader:
     def hasher(self) -> _Hash:
         """A copy of the digest's state, for a blob that goes on where this one ends."""
         return self._hasher.copy()
+
+
+def interrupt_of(writer: BlobWriter) -> Callable[[], object] | None:
+    """What makes a writer that waits for a peer return soon; None for one that has no such method.
+
+    A writer that may wait long has ``interrupt()``, which any thread may call at any time.
+    """
+    found: Callable[[], object] | None = getattr(writer, "interrupt", None)
+    return found

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boltseal._io import pipeline
 from boltseal.blockcipher.aes_ctr_hmac import Decryptor
 from boltseal.errors import IntegrityError
 from boltseal.layer.content import ContentCheck
@@ -18,6 +17,7 @@ from boltseal.spec.mediatypes import layer_type
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from boltseal._io import pipeline
     from boltseal.layer.decrypt import UnlockedLayer
     from boltseal.spec.blobs import BlobReader
     from boltseal.spec.descriptor import Descriptor
@@ -69,7 +69,7 @@ def verify_layer(
 
         stages += [opener.authenticate, decrypt, lambda chunk: content.update(chunk.out)]
     try:
-        pipeline.run(source.read_into, stages, size=layer.size)
+        source.run(stages)
         source.finish()  # 1
         if decryptor is not None:
             decryptor.verify()  # 2

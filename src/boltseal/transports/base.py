@@ -92,6 +92,8 @@ class ImageDestination(Protocol):
 class MemoryReader:
     """A blob that is in memory."""
 
+    blocks = False
+
     def __init__(self, data: bytes) -> None:
         self._left = memoryview(data)
 
@@ -119,6 +121,8 @@ def put_blob(destination: ImageDestination, raw: bytes, digest: Digest) -> None:
 
 class FileReader:
     """A blob that is a range of an open file; owns the descriptor unless ``borrowed``."""
+
+    blocks = False
 
     def __init__(self, fd: int, offset: int, length: int, *, borrowed: bool = False) -> None:
         self.fd = fd
