@@ -100,8 +100,9 @@ def manifest_text(change: Callable[[str], str]) -> Callable[[Sealed], None]:
         (lambda s: s.put_manifest(b"\xff" * 20), "not UTF-8"),
         (lambda s: s.put_manifest(compact(s.manifest()).decode().encode("utf-16")), "not UTF-8"),
         (lambda s: s.put_manifest(b"\xef\xbb\xbf" + compact(s.manifest())), "not valid JSON"),
-        (lambda s: s.put_manifest(b" " * (5 << 20)), "over the limit of 4194304"),
+        (lambda s: s.put_manifest(b" " * (33 << 20)), "over the limit of 33554432"),
         (lambda s: s.put_manifest(b"[" * 100_000), "nested deeper than the limit"),
+        (lambda s: s.put_manifest(b"[" + b"0," * 1_000_000 + b"0]"), "limit of 1000000 values"),
         (manifest_text(lambda t: t[:-1]), "not valid JSON"),
         (manifest_text(lambda t: t + "{}"), "not valid JSON"),
         (manifest_text(lambda t: t[:-1] + ',"layers":[]}'), "'layers' twice"),
@@ -129,7 +130,7 @@ def manifest_text(change: Callable[[str], str]) -> Callable[[Sealed], None]:
         (lambda s: s.change_layer(0, data="%"), "data of layer 0 is not base64"),
         (lambda s: s.change_layer(0, platform="x"), "platform of layer 0"),
         (lambda s: s.set_root(size=5), "its descriptor states 5"),
-        (lambda s: s.set_root(size=5 << 20), "over the limit of 4194304"),
+        (lambda s: s.set_root(size=33 << 20), "over the limit of 33554432"),
     ],
 )
 def test_documents(sealed: Sealed, attack: Callable[[Sealed], None], message: str) -> None:

@@ -255,12 +255,12 @@ def test_what_could_not_be_read_again_is_not_written(
 
 
 def test_a_manifest_that_grows_over_its_limit(layout: Layout, tmp_path: Path, keys: Path) -> None:
-    tars = [tar_bytes({str(n): b"x"}) for n in range(9)]
-    extra = {n: {"annotations": {"a": "x" * 465_000}} for n in range(9)}
-    entry = add_manifest(layout, tars, [TAR] * 9, layer_extra=extra)
+    tars = [tar_bytes({str(n): b"x"}) for n in range(72)]
+    extra = {n: {"annotations": {"a": "x" * 465_500}} for n in range(72)}
+    entry = add_manifest(layout, tars, [TAR] * 72, layer_extra=extra)
     layout.tag(MANIFEST, entry["digest"], entry["size"])
-    assert entry["size"] < 4 << 20
-    refused(encrypt(layout, tmp_path, keys), tmp_path, 4, "over the limit of 4194304")
+    assert entry["size"] < 32 << 20
+    refused(encrypt(layout, tmp_path, keys), tmp_path, 4, "over the limit of 33554432")
 
 
 @pytest.mark.parametrize("spaces", [0, 64, 65, 5000])

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_NESTING = 64  # levels of objects and arrays in one document
+MAX_VALUES = 1_000_000  # values in one document: each takes up to 100 bytes of memory, or more
 
 
 def loads(raw: bytes, what: str, *, max_bytes: int) -> Any:
     """Parse ``raw``, which is called ``what`` in errors.
 
-    Raises LimitExceededError over ``max_bytes`` or MAX_NESTING, MalformedError for anything that
-    is not one strict JSON value.
+    Raises LimitExceededError over ``max_bytes``, MAX_NESTING or MAX_VALUES, MalformedError for
+    anything that is not one strict JSON value.
     """
     if len(raw) > max_bytes:
         raise LimitExceededError(f"{what} has {len(raw)} bytes, over the limit of {max_bytes}")
@@ -30,6 +31,9 @@ def loads(raw: bytes, what: str, *, max_bytes: int) -> Any:
     except UnicodeDecodeError:
         raise MalformedError(f"{what} is not UTF-8 text") from None
     try:
+        # before they are made; brackets and commas inside texts are counted as well
+        if text.count(",") + text.count("[") + text.count("{") > MAX_VALUES:
+            raise LimitExceededError(f"{what} has more than the limit of {MAX_VALUES} values")
         value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
         )

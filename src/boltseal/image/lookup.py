@@ -9,7 +9,7 @@ from boltseal._io import strictjson
 from boltseal.errors import NotFoundError, UsageError, located
 from boltseal.image import tree
 from boltseal.image.arguments import as_platforms, as_reference
-from boltseal.spec.limits import MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES
+from boltseal.spec.limits import MAX_CONFIG_BYTES, MAX_LOCAL_MANIFEST_BYTES
 from boltseal.transports.base import read_verified
 from boltseal.transports.parse import open_source
 
@@ -51,8 +51,8 @@ def manifest(
     with located(str(reference)), open_source(reference, registry) as source:
         descriptor = source.root().descriptor
         if not wanted and not config:
-            raw = read_verified(source, descriptor, "the manifest", MAX_MANIFEST_BYTES)
-            strictjson.load_object(raw, "the manifest", max_bytes=MAX_MANIFEST_BYTES)
+            raw = read_verified(source, descriptor, "the manifest", MAX_LOCAL_MANIFEST_BYTES)
+            strictjson.load_object(raw, "the manifest", max_bytes=MAX_LOCAL_MANIFEST_BYTES)
             return Document(raw, descriptor.media_type, str(descriptor.digest))
         node = tree.load(source, descriptor, wanted)
         if not config:

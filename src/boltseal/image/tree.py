@@ -19,7 +19,7 @@ from boltseal.spec.limits import (
     MAX_CONFIG_BYTES,
     MAX_IMAGE_METADATA_BYTES,
     MAX_INDEX_DEPTH,
-    MAX_MANIFEST_BYTES,
+    MAX_LOCAL_MANIFEST_BYTES,
     MAX_MANIFESTS,
 )
 from boltseal.spec.manifest import parse_index, parse_manifest
@@ -188,7 +188,7 @@ class _Loader:
         """Read a manifest and its config, once however often an index names them."""
         key = (descriptor.digest, descriptor.media_type, descriptor.size)
         if key not in self._parsed:
-            raw = self._read(descriptor, "the manifest", MAX_MANIFEST_BYTES)
+            raw = self._read(descriptor, "the manifest", MAX_LOCAL_MANIFEST_BYTES)
             manifest = parse_manifest(raw, descriptor.media_type)
             config = None
             if manifest.is_image:
@@ -213,7 +213,7 @@ class _Loader:
             raise LimitExceededError(f"indexes are nested over the limit of {MAX_INDEX_DEPTH}")
         with located(f"index {descriptor.digest.short}"):
             self._add_entry()
-            raw = self._read(descriptor, "the index", MAX_MANIFEST_BYTES)
+            raw = self._read(descriptor, "the index", MAX_LOCAL_MANIFEST_BYTES)
             index = parse_index(raw, descriptor.media_type)
         children = [self._child(entry, depth + 1) for entry in index.manifests]
         if not self._wanted:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # bytes of one manifest, index or index.json
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # bytes of a manifest or index in a registry, or index.json
+MAX_LOCAL_MANIFEST_BYTES = 32 * 1024 * 1024  # bytes of one in a file: 10,000 encrypted layers
 MAX_CONFIG_BYTES = 4 * 1024 * 1024  # bytes of an image configuration
 MAX_LAYERS = 20_000  # layers of one manifest
 MAX_MANIFESTS = 1_000  # entries of one index, and entries of all indexes of one image

@@ -13,7 +13,7 @@ from boltseal._io import strictjson
 from boltseal.errors import LimitExceededError, MalformedError
 from boltseal.spec import mediatypes
 from boltseal.spec.descriptor import Descriptor, parse_annotations
-from boltseal.spec.limits import MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_MANIFESTS
+from boltseal.spec.limits import MAX_LAYERS, MAX_LOCAL_MANIFEST_BYTES, MAX_MANIFESTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ def parse_index(raw: bytes, media_type: str = mediatypes.OCI_INDEX, what: str = 
 
 
 def _document(raw: bytes, media_type: str, what: str, forbidden: tuple[str, ...]) -> dict[str, Any]:
-    document = strictjson.load_object(raw, what, max_bytes=MAX_MANIFEST_BYTES)
+    document = strictjson.load_object(raw, what, max_bytes=MAX_LOCAL_MANIFEST_BYTES)
     strictjson.refuse_variants(document, _MEMBERS, what)
     if document.get("schemaVersion") != 2:
         raise MalformedError(f"{what} does not have schemaVersion 2")

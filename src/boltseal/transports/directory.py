@@ -13,7 +13,7 @@ from boltseal.errors import MalformedError, NotFoundError, SizeMismatchError, St
 from boltseal.spec import mediatypes
 from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
-from boltseal.spec.limits import MAX_MANIFEST_BYTES
+from boltseal.spec.limits import MAX_LOCAL_MANIFEST_BYTES
 from boltseal.transports.base import FileReader, Root
 from boltseal.transports.layout_index import LAYOUT_FILE
 from boltseal.transports.oci_layout import LayoutDestination, LayoutSource, read_small
@@ -35,7 +35,7 @@ class DirectorySource(LayoutSource):
     """Reads the one image of a folder; links and special files inside it are refused."""
 
     def _check(self) -> None:
-        if read_small(self._fd, MANIFEST_FILE) is None:
+        if _read_manifest(self._fd) is None:
             path = self._reference.location
             raise NotFoundError(
                 f"{path} holds no image: no {MANIFEST_FILE}",
@@ -45,8 +45,8 @@ class DirectorySource(LayoutSource):
             )
 
     def root(self) -> Root:
-        raw = read_small(self._fd, MANIFEST_FILE) or b""
-        document = strictjson.load_object(raw, MANIFEST_FILE, max_bytes=MAX_MANIFEST_BYTES)
+        raw = _read_manifest(self._fd) or b""
+        document = strictjson.load_object(raw, MANIFEST_FILE, max_bytes=MAX_LOCAL_MANIFEST_BYTES)
         stated = document.get("mediaType")
         guess = mediatypes.OCI_INDEX if "manifests" in document else mediatypes.OCI_MANIFEST
         media_type = stated if isinstance(stated, str) else guess
@@ -64,7 +64,7 @@ class DirectorySource(LayoutSource):
         name = descriptor.digest.hex
         if descriptor.media_type in _MANIFESTS:
             name = f"{name}.manifest.json"
-            raw = read_small(self._fd, MANIFEST_FILE) or b""
+            raw = _read_manifest(self._fd) or b""
             if Digest.of(raw, descriptor.digest.algorithm) == descriptor.digest:
                 name = MANIFEST_FILE
         fd = _open(name, self._fd)
@@ -154,6 +154,10 @@ class _Remembered:
     def commit(self, digest: Digest) -> None:
         self._writer.commit(digest)
         self._named.add(digest.hex)
+
+
+def _read_manifest(dir_fd: int) -> bytes | None:
+    return read_small(dir_fd, MANIFEST_FILE, MAX_LOCAL_MANIFEST_BYTES)
 
 
 def _open(name: str, dir_fd: int) -> int:

@@ -24,7 +24,12 @@ from boltseal.spec import mediatypes
 from boltseal.spec.config import parse_config
 from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
-from boltseal.spec.limits import MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES
+from boltseal.spec.limits import (
+    MAX_CONFIG_BYTES,
+    MAX_LAYERS,
+    MAX_LOCAL_MANIFEST_BYTES,
+    MAX_MANIFEST_BYTES,
+)
 from boltseal.spec.manifest import parse_manifest
 from boltseal.spec.reference import split_repository
 from boltseal.transports.base import FileReader, MemoryReader, Root
@@ -159,7 +164,7 @@ class DockerArchiveSource(ArchiveSource):
         for root in self._entries():
             if root.descriptor.media_type in mediatypes.MANIFEST_TYPES:
                 reader = self.open(root.descriptor)
-                room = memoryview(bytearray(min(root.descriptor.size, MAX_MANIFEST_BYTES)))
+                room = memoryview(bytearray(min(root.descriptor.size, MAX_LOCAL_MANIFEST_BYTES)))
                 raw = bytes(room[: reader.readinto(room)])
                 config = parse_manifest(raw, root.descriptor.media_type).config
                 if entry["Config"].endswith(config.digest.hex):

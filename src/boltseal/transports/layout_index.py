@@ -17,7 +17,11 @@ from boltseal.errors import (
     UnsupportedError,
 )
 from boltseal.spec.annotations import REF_NAME
-from boltseal.spec.limits import MAX_IMAGE_METADATA_BYTES, MAX_MANIFEST_BYTES
+from boltseal.spec.limits import (
+    MAX_IMAGE_METADATA_BYTES,
+    MAX_LOCAL_MANIFEST_BYTES,
+    MAX_MANIFEST_BYTES,
+)
 from boltseal.spec.manifest import parse_index
 from boltseal.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 from boltseal.transports.base import Root, read_verified
@@ -170,8 +174,8 @@ def referrers(source: ImageSource, entries: Sequence[Root]) -> dict[str, list[De
         if descriptor.media_type != OCI_MANIFEST or total > MAX_IMAGE_METADATA_BYTES:
             continue
         try:
-            raw = read_verified(source, descriptor, "a manifest", MAX_MANIFEST_BYTES)
-            document = strictjson.load_object(raw, "a manifest", max_bytes=MAX_MANIFEST_BYTES)
+            raw = read_verified(source, descriptor, "a manifest", MAX_LOCAL_MANIFEST_BYTES)
+            document = strictjson.load_object(raw, "a manifest", max_bytes=MAX_LOCAL_MANIFEST_BYTES)
         except BoltsealError:
             continue
         subject = document.get("subject")

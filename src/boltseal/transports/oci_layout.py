@@ -301,7 +301,7 @@ def _is_ours(name: str) -> bool:
     return name.startswith(TEMPORARY) or name == "blobs"
 
 
-def read_small(dir_fd: int, name: str) -> bytes | None:
+def read_small(dir_fd: int, name: str, max_bytes: int = MAX_MANIFEST_BYTES) -> bytes | None:
     """A metadata file of a layout, None when it is not there."""
     try:
         fd = files.open_regular(name, dir_fd=dir_fd)
@@ -312,7 +312,7 @@ def read_small(dir_fd: int, name: str) -> bytes | None:
             f"{name} cannot be read: {os.strerror(error.errno or 0).lower()}"
         ) from None
     try:
-        return files.read_bounded(fd, name, max_bytes=MAX_MANIFEST_BYTES)
+        return files.read_bounded(fd, name, max_bytes=max_bytes)
     finally:
         os.close(fd)
 

@@ -128,6 +128,11 @@ def put(
 ) -> dict[str, str]:
     """Write a manifest; returns the answer's headers, by lower-case names."""
     what = f"manifest {reference.short if isinstance(reference, Digest) else reference}"
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise LimitExceededError(
+            f"{what} has {len(raw)} bytes, over the limit of {MAX_MANIFEST_BYTES} of registries",
+            hint="write oci:PATH, or encrypt fewer layers or for fewer recipients",
+        )
     response = repository.send(
         "PUT",
         _url(repository, reference),
