@@ -61,6 +61,10 @@ class Decryptor:
         """Take ``chunk.data``, ciphertext, into the HMAC."""
         self._hmac.update(chunk.data)
 
+    def authenticate_data(self, data: memoryview) -> None:
+        """The same with ciphertext that is in no chunk."""
+        self._hmac.update(data)
+
     def update(self, chunk: Chunk) -> None:
         """Decrypt ``chunk.data`` into ``chunk.out``."""
         self._cipher.update_into(chunk.data, chunk.out)

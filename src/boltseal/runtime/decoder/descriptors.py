@@ -81,14 +81,13 @@ def streams() -> Streams:
 class _Source:
     """Standard input, as a blob."""
 
+    fd = STDIN
+
     def readinto(self, buffer: memoryview, /) -> int:
         try:
             return os.readv(STDIN, [buffer])
         except OSError as error:
             raise _failed("reading the encrypted layer", error) from None
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 def _write(data: memoryview) -> None:
