@@ -89,9 +89,8 @@ def test_nothing_comes_before_the_verdict(large: Layer, tmp_path: Path) -> None:
     process.stdin.flush()
     os.set_blocking(process.stdout.fileno(), False)
     assert process.stdout.read() is None
-    files = _open_files(process.pid, tmp_path)
-    assert len(files) == 1
-    assert files[0].endswith("(deleted)")  # it has no name
+    _, target = _waiting(process.pid, tmp_path)
+    assert target.endswith("(deleted)")  # it has no name
     assert list(tmp_path.iterdir()) == []
     os.set_blocking(process.stdout.fileno(), True)
     out, err = process.communicate(large.blob[-1:], timeout=60)
@@ -99,20 +98,22 @@ def test_nothing_comes_before_the_verdict(large: Layer, tmp_path: Path) -> None:
     assert out == large.plain
 
 
-def _open_files(pid: int, folder: Path) -> list[str]:
-    """What of ``folder`` the process has open; it may not have come to it yet."""
+def _waiting(pid: int, folder: Path) -> tuple[str, str]:
+    """The descriptor by which a process has a file of ``folder`` open, and what it is called.
+
+    The process may not have come to it yet. What is mapped right now is open a second time.
+    """
     for _ in range(500):
-        found = []
-        for link in os.scandir(f"/proc/{pid}/fd"):
+        for number in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):
+            place = f"/proc/{pid}/fd/{number}"
             try:
-                found.append(os.readlink(link.path))
+                target = os.readlink(place)
             except OSError:
                 continue
-        mine = [one for one in found if one.startswith(str(folder))]
-        if mine:
-            return mine
+            if target.startswith(str(folder)):
+                return place, target
         time.sleep(0.02)
-    return []
+    raise AssertionError("it has no such file")
 
 
 def test_what_waits_is_encrypted(large: Layer, tmp_path: Path) -> None:
@@ -120,11 +121,7 @@ def test_what_waits_is_encrypted(large: Layer, tmp_path: Path) -> None:
     assert process.stdin is not None
     process.stdin.write(large.blob[:-1])
     process.stdin.flush()
-    (place,) = [
-        link.path
-        for link in os.scandir(f"/proc/{process.pid}/fd")
-        if _open_files(process.pid, tmp_path)[0] == os.readlink(link.path)
-    ]
+    place, _ = _waiting(process.pid, tmp_path)
     with open(place, "rb") as file:
         waiting = file.read()
     process.communicate(large.blob[-1:], timeout=60)

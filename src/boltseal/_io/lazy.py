@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from importlib import import_module
+from importlib.machinery import PathFinder
+from types import ModuleType
+from typing import Any
 
 
 def put_off(package: str, name: str) -> None:
     """Load ``package.name`` when something of it is used, and not when it is imported.
 
-    For the start of a program that has one thread: two that use such a module for the first time
-    at once get in each other's way.
+    Any number of threads may be the first to use it.
     """
     full = f"{package}.{name}"
-    if full in sys.modules:
+    if full in sys.modules or not PathFinder.find_spec(full, import_module(package).__path__):
         return
-    spec = importlib.util.find_spec(full)
-    if spec is None or spec.loader is None:
-        return
-    loader = importlib.util.LazyLoader(spec.loader)
-    spec.loader = loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[full] = module
-    loader.exec_module(module)
-    # else "from package import name" would look into the module, and so load it
+    module = _Later(full)
+    # else "from package import name" would look for the module, and so load it
     setattr(import_module(package), name, module)
+    sys.modules[full] = module
+
+
+def dataclasses_alone() -> None:
+    """Import ``dataclasses`` without ``inspect``, which is more than half of what it costs.
+
+    ``inspect`` is used for a class without a docstring only, and is loaded then. Whoever else
+    imports it gets the real one.
+    """
+    if "dataclasses" in sys.modules or "inspect" in sys.modules:
+        return
+    sys.modules["inspect"] = _Later("inspect")
+    try:
+        import_module("dataclasses")
+    finally:
+        sys.modules.pop("inspect", None)
+
+
+class _Later(ModuleType):
+    """Stands where a module belongs, and becomes a way to it as soon as it is asked for anything.
+
+    It has no lock of its own: the one that counts is the interpreter's for that module.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        full = self.__name__
+        if sys.modules.get(full) is self:
+            sys.modules.pop(full, None)
+        return getattr(import_module(full), name)

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from boltseal._io import lazy
 from boltseal.cli.output import printable
 from boltseal.errors import BoltsealError, NoMatchingKeyError, UsageError, located
 
@@ -83,6 +84,7 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     folder, named, release = _arguments(arguments)
     if release in ("help", "version"):
         return _show(release)
+    lazy.dataclasses_alone()
     from boltseal.runtime.decoder import descriptors
     from boltseal.runtime.decoder import payload as payloads
 
@@ -91,9 +93,7 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     layer = payload.layer
     with located(layer.digest.short):
         _check_type(layer)
-        from boltseal._io.lazy import put_off
-
-        put_off("cryptography", "x509")  # a quarter of the start, and for certificates alone
+        lazy.put_off("cryptography", "x509")  # a quarter of the start, and for certificates alone
         from boltseal.layer.unlock import unlock_layer
         from boltseal.runtime.decoder import keys
         from boltseal.runtime.decoder.release import early, verified
