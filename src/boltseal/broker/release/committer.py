@@ -1,0 +1,275 @@
+"""Writing decisions down: one thread a replica, many decisions in one transaction.
+
+Under the head row's lock each decision is compared with the epoch that it rests on, its nonce is
+used up, what it counts for is counted, and its record is appended. Nobody hears of a decision
+before the commit has succeeded. Where nobody knows whether it has, nothing is released: the record
+may then speak of a release that did not happen, and never the other way round.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from sqlalchemy import select
+
+from boltseal.broker.audit import chain
+from boltseal.broker.model import RefusedError
+from boltseal.broker.release import limits, nonces
+from boltseal.broker.store import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import Connection
+
+    from boltseal.broker.audit.record import Prepared
+
+STALE: Final = "stale"  # the epoch has moved: decide again
+_TRIES = 3  # of a transaction that certainly was not committed
+_PAUSE = 0.05  # seconds before the next one, times its number
+_TICK = 1.0  # seconds
+_EPOCH = select(tables.head.c.epoch).where(tables.head.c.id == 1)
+
+
+class Database(Protocol):
+    """What is needed of the store."""
+
+    def begin_write(self) -> AbstractContextManager[Connection]:
+        """A transaction that has locked the head row, and commits at its end."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A decision that waits for its commit.
+
+    ``epoch`` is None where it does not rest on anything that may change. ``refused`` makes the
+    record to write instead, from a code and a detail. ``owner`` is for whoever gets the outcome.
+    """
+
+    now: int
+    entry: Prepared
+    refused: Callable[[str, str], Prepared]
+    owner: Any = None
+    epoch: int | None = None
+    nonce: bytes | None = None
+    nonce_expires: int = 0
+    counts: tuple[limits.Count, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``code`` is empty when the decision stands as it was, STALE, or why it was refused instead."""
+
+    code: str = ""
+    detail: str = ""
+    over: limits.Count | None = None
+    until: int = 0
+
+
+@dataclass(slots=True)
+class Figures:
+    """For metrics; written by the committer's thread alone."""
+
+    transactions: int = 0
+    entries: int = 0
+    stale: int = 0
+    failed: int = 0
+    largest: int = 0
+
+
+_STANDS = Outcome()
+
+
+@dataclass(slots=True)
+class _Batch:
+    items: Sequence[Item]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+class Committer:
+    """``deliver`` is called in the committer's thread after each commit, ``tick`` about once a
+    second; neither may block nor raise. ``expected`` says how many decisions are on their way, so
+    that a transaction waits for them up to ``linger`` seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        deliver: Callable[[list[tuple[Item, Outcome]]], None],
+        *,
+        tick: Callable[[], None] = lambda: None,
+        expected: Callable[[], int] = lambda: 0,
+        most: int = 256,
+        most_waiting: int = 4096,
+        linger: float = 0.0,
+    ) -> None:
+        self.figures = Figures()
+        self._database = database
+        self._deliver = deliver
+        self._tick = tick
+        self._expected = expected
+        self._most = most
+        self._linger = linger
+        self._queue: queue.Queue[Item] = queue.Queue(most_waiting)
+        self._swept = 0.0
+        self._ticked = 0.0
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="boltseal-committer", daemon=True)
+
+    def start(self) -> None:
+        """Once."""
+        self._thread.start()
+
+    def submit(self, item: Item) -> None:
+        """``deliver`` will get its outcome. Raises RefusedError when too many wait already."""
+        with self._lock:
+            if self._stopping.is_set():
+                raise RefusedError("unavailable", "the broker is stopping")
+            try:
+                self._queue.put_nowait(item)
+            except queue.Full:
+                raise RefusedError("unavailable", "too many decisions wait to be written") from None
+
+    @property
+    def waiting(self) -> int:
+        """How many decisions wait."""
+        return self._queue.qsize()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Take no more, and write down what waits; whether it is done in time."""
+        with self._lock:
+            self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            batch = self._gather()
+            if batch:
+                self._write(batch)
+            elif self._stopping.is_set():
+                return
+            now = time.monotonic()
+            if now - self._ticked >= _TICK:
+                self._ticked = now
+                self._tick()
+
+    def _gather(self) -> list[Item]:
+        """The next items, as many as there are; none after a while without any."""
+        try:
+            found = [self._queue.get(timeout=0.05 if self._stopping.is_set() else _TICK)]
+        except queue.Empty:
+            return []
+        until = time.monotonic() + self._linger
+        while len(found) < self._most:
+            try:
+                found.append(self._queue.get_nowait())
+            except queue.Empty:
+                # worth waiting for others only if there are any, and not for long
+                left = until - time.monotonic()
+                if left <= 0 or self._expected() <= len(found):
+                    break
+                try:
+                    found.append(self._queue.get(timeout=left))
+                except queue.Empty:
+                    break
+        return found
+
+    def _write(self, items: list[Item]) -> None:
+        """One transaction for all of them; where one spoils it, one for each."""
+        try:
+            outcomes = self._transact(items)
+        except RefusedError as error:
+            outcomes = [Outcome(error.code, error.detail)] * len(items)
+        except Exception as error:  # noqa: BLE001  whatever the database's library raises
+            if len(items) > 1:
+                for one in items:
+                    self._write([one])
+                return
+            self.figures.failed += 1
+            outcomes = [Outcome("unavailable", f"it cannot be written: {type(error).__name__}")]
+        self._deliver(list(zip(items, outcomes, strict=True)))
+
+    def _transact(self, items: list[Item]) -> list[Outcome]:
+        for attempt in range(1, _TRIES + 1):
+            outcomes: list[Outcome] | None = None
+            try:
+                with self._database.begin_write() as connection:
+                    outcomes = self._decide(connection, items)
+            except RefusedError:
+                self.figures.failed += 1
+                # a try that came to its end may have been committed: another would find its nonces
+                if outcomes is not None or attempt == _TRIES:
+                    raise
+                time.sleep(_PAUSE * attempt)
+            except Exception as error:
+                if outcomes is None:
+                    raise
+                self.figures.failed += 1
+                detail = f"nobody knows whether it is written: {type(error).__name__}"
+                raise RefusedError("unavailable", detail) from None
+            else:
+                self._count(outcomes)
+                return outcomes
+        raise AssertionError("unreachable")
+
+    def _decide(self, connection: Connection, items: list[Item]) -> list[Outcome]:
+        """Inside the transaction: what becomes of each item, and its record."""
+        epoch = connection.execute(_EPOCH).scalar_one()
+        current = [one for one in items if one.epoch is None or one.epoch == epoch]
+        if not current:
+            return [Outcome(STALE)] * len(items)
+        now = max(one.now for one in current)
+        used = nonces.used(connection, [one.nonce for one in current if one.nonce is not None])
+        usage = limits.Usage(connection, [count for one in current for count in one.counts], now)
+        kept: list[tuple[bytes, int]] = []
+        outcomes: dict[int, Outcome] = {}
+        for one in current:
+            outcomes[id(one)] = outcome = self._settle(one, used, usage)
+            if one.nonce is not None and outcome.code != "replayed":
+                used.add(one.nonce)
+                kept.append((one.nonce, one.nonce_expires))
+        records = [
+            one.refused(found.code, found.detail)
+            if (found := outcomes[id(one)]).code
+            else one.entry
+            for one in current
+        ]
+        nonces.keep(connection, kept)
+        usage.write()
+        chain.append(connection, records)
+        self._sweep(connection, now)
+        stale = Outcome(STALE)
+        return [outcomes.get(id(one), stale) for one in items]
+
+    @staticmethod
+    def _settle(item: Item, used: set[bytes], usage: limits.Usage) -> Outcome:
+        if item.nonce is not None and item.nonce in used:
+            return Outcome("replayed", "its nonce was used before")
+        over = usage.take(item.counts)
+        if over is None:
+            return _STANDS
+        count, until = over
+        return Outcome("limited", f"over the limit of the {count.scope}", count, until)
+
+    def _sweep(self, connection: Connection, now: int) -> None:
+        if time.monotonic() - self._swept < _TICK:
+            return
+        full = nonces.sweep(connection, now) >= nonces.MAX_SWEPT
+        limits.sweep(connection, now)
+        if not full:
+            self._swept = time.monotonic()
+
+    def _count(self, outcomes: list[Outcome]) -> None:
+        stale = sum(one.code == STALE for one in outcomes)
+        self.figures.transactions += 1
+        self.figures.entries += len(outcomes) - stale
+        self.figures.stale += stale
+        self.figures.largest = max(self.figures.largest, len(outcomes))

@@ -1,0 +1,63 @@
+"""Nonces that were used: each is good for one decision, on whichever replica.
+
+What is kept is a digest of who asked and the nonce, so that nobody can use up somebody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, delete, insert, select
+
+from boltseal.broker.store import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from boltseal.broker.model import Principal
+
+MAX_SWEPT: Final = 2000  # rows of one sweep, so that no transaction becomes long by it
+_DIGEST_BYTES = 16
+_NONCE = tables.nonces.c.nonce
+_FIND = select(_NONCE).where(_NONCE.in_(bindparam("wanted", expanding=True)))
+_INSERT = insert(tables.nonces)
+_SWEEP = delete(tables.nonces).where(
+    _NONCE.in_(
+        select(_NONCE)
+        .where(tables.nonces.c.expires < bindparam("now"))
+        .order_by(tables.nonces.c.expires)
+        .limit(bindparam("most"))
+    )
+)
+
+
+def digest(principal: Principal, nonce: bytes) -> bytes:
+    """What is kept of a nonce: 16 bytes."""
+    who = f"{principal.tenant}\0{principal.id}\0".encode("utf-8", "replace")
+    return hashlib.sha256(who + nonce).digest()[:_DIGEST_BYTES]
+
+
+def expiry(now: int, time: int, window: int) -> int:
+    """Until when a request's nonce is kept: twice as long as its time would be accepted."""
+    return max(now, time) + 2 * window
+
+
+def used(connection: Connection, wanted: Sequence[bytes]) -> set[bytes]:
+    """Which of these were used before. The head row is locked: nobody adds any meanwhile."""
+    if not wanted:
+        return set()
+    return {bytes(one) for one in connection.execute(_FIND, {"wanted": list(wanted)}).scalars()}
+
+
+def keep(connection: Connection, rows: Sequence[tuple[bytes, int]]) -> None:
+    """From now on these nonces are used, until they expire."""
+    if rows:
+        connection.execute(_INSERT, [{"nonce": one, "expires": until} for one, until in rows])
+
+
+def sweep(connection: Connection, now: int) -> int:
+    """Forget at most MAX_SWEPT that have expired; how many they were."""
+    return connection.execute(_SWEEP, {"now": now, "most": MAX_SWEPT}).rowcount
