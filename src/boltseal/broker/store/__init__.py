@@ -1,0 +1,1 @@
+"""Where the broker keeps everything: one database, SQLite or PostgreSQL, and one head row in it."""
