@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import select
@@ -22,7 +22,7 @@ from boltseal.broker.release import limits, nonces
 from boltseal.broker.store import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
@@ -63,7 +63,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``code`` is empty when the decision stands as it was, STALE, or why it was refused instead."""
+    """``code`` is empty when the decision stands, STALE, or why it was refused instead."""
 
     code: str = ""
     detail: str = ""
@@ -83,12 +83,6 @@ class Figures:
 
 
 _STANDS = Outcome()
-
-
-@dataclass(slots=True)
-class _Batch:
-    items: Sequence[Item]
-    outcomes: list[Outcome] = field(default_factory=list)
 
 
 class Committer:

@@ -76,15 +76,7 @@ class HybridIdentity:
         if envelope.kind(packet) == envelope.KIND:
             # a key provider may have this name, too; the keyring opens what it wrote
             raise NotMyKeyError("a key provider wrote it")
-        recipient, sealed = _parse(packet)
-        own = self.key.public_key().thumbprint
-        if recipient not in (own, None):
-            raise NotMyKeyError(_ANOTHER)
-        try:
-            return _suite().decrypt(sealed, self.key.load(), info=_info(own))
-        except Exception:  # noqa: BLE001  whatever the library raises
-            reason = "it names this key, but does not open with it" if recipient else _ANOTHER
-            raise NotMyKeyError(reason) from None
+        return open_packet(packet, self.key.public_key().thumbprint, self.key.load())
 
     def describe(self) -> str:
         return f"{self.label} (X-Wing, {self.key.public_key().thumbprint})"
@@ -103,6 +95,21 @@ def recipient(path: str, options: KeyOptions) -> HybridRecipient:
             hint=advice.for_recipient(raw, path) or "make one with: boltseal keygen -a xwing FILE",
         )
     return HybridRecipient(key, options.with_kid)
+
+
+def open_packet(packet: bytes, own: str, key: hpke.MLKEM768X25519PrivateKey) -> bytes:
+    """The secret in a packet for the key with this thumbprint, for whoever keeps it loaded.
+
+    Raises NotMyKeyError, and MalformedError or LimitExceededError for what is no packet.
+    """
+    recipient, sealed = _parse(packet)
+    if recipient not in (own, None):
+        raise NotMyKeyError(_ANOTHER)
+    try:
+        return _suite().decrypt(sealed, key, info=_info(own))
+    except Exception:  # noqa: BLE001  whatever the library raises
+        reason = "it names this key, but does not open with it" if recipient else _ANOTHER
+        raise NotMyKeyError(reason) from None
 
 
 def describe_packet(packet: bytes) -> list[WrappedKey]:
