@@ -1,4 +1,4 @@
-"""What Alembic runs: the steps, on the connection and in the transaction of ``Database.migrate``."""
+"""What Alembic runs: the steps, in the transaction that ``Database.migrate`` began."""
 
 from __future__ import annotations
 

@@ -235,17 +235,18 @@ def _refuse_changes(table: str) -> None:
         for event, when in (
             ("UPDATE", ""),
             ("DELETE", ""),
-            ("INSERT", f"WHEN NEW.seq <= (SELECT coalesce(max(seq), 0) FROM {table}) "),
+            ("INSERT", "WHEN NEW.seq <= (SELECT coalesce(max(seq), 0) FROM {table}) "),
         ):
             op.execute(
                 f"CREATE TRIGGER {table}_no_{event.lower()} BEFORE {event} ON {table} "
-                f"{when}BEGIN SELECT raise(ABORT, '{table} is append-only'); END"
+                f"{when.format(table=table)}"
+                f"BEGIN SELECT raise(ABORT, '{table} is append-only'); END"
             )
         return
     op.execute(
         f"CREATE FUNCTION {table}_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"RAISE EXCEPTION '{table} is append-only' USING ERRCODE = 'integrity_constraint_violation';"
-        " END $$"
+        f"RAISE EXCEPTION '{table} is append-only' "
+        "USING ERRCODE = 'integrity_constraint_violation'; END $$"
     )
     op.execute(
         f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} "
