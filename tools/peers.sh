@@ -3,8 +3,9 @@
 # what is missing: those tests then skip, and say why.
 set -eu
 missing=
+postgresql=$(echo /usr/lib/postgresql/*/bin | tr ' ' ':') # off the PATH, one for each version
 need() { # need PROGRAM PACKAGE
-    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+    PATH="$PATH:/usr/sbin:/sbin:$postgresql" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 need skopeo skopeo
 need umoci umoci
@@ -24,6 +25,8 @@ need unshare util-linux
 need go golang-go
 need gpg gnupg
 need softhsm2-util softhsm2
+need postgres postgresql
+need setpriv util-linux
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing the peers:$missing"
