@@ -34,3 +34,8 @@ def decode_url(text: str, what: str) -> bytes:
 def encode(raw: bytes) -> str:
     """Standard alphabet with padding."""
     return base64.b64encode(raw).decode("ascii")
+
+
+def encode_url(raw: bytes) -> str:
+    """URL-safe alphabet without padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")

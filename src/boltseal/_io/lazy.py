@@ -26,16 +26,23 @@ def put_off(package: str, name: str) -> None:
 def dataclasses_alone() -> None:
     """Import ``dataclasses`` without ``inspect``, which is more than half of what it costs.
 
-    ``inspect`` is used for a class without a docstring only, and is loaded then. Whoever else
-    imports it gets the real one.
+    It is there for the docstring of classes that have none (the cryptographic library has such
+    ones), which becomes the name without the arguments. Whoever else imports ``inspect`` gets the
+    real one.
     """
     if "dataclasses" in sys.modules or "inspect" in sys.modules:
         return
-    sys.modules["inspect"] = _Later("inspect")
+    instead = _Later("inspect")
+    setattr(instead, "signature", _unsigned)  # noqa: B010  mypy knows no attributes of modules
+    sys.modules["inspect"] = instead
     try:
         import_module("dataclasses")
     finally:
         sys.modules.pop("inspect", None)
+
+
+def _unsigned(_: type) -> str:
+    return ""
 
 
 class _Later(ModuleType):

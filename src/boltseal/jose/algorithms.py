@@ -21,7 +21,9 @@ CONTENT_ENCRYPTIONS = (
     CONTENT_ENCRYPTION,
 )
 
-CURVES = ("P-256", "P-384", "P-521")
+# RFC 7518 section 6.2.1.1, by the library's names
+CURVE_NAMES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+CURVES = tuple(CURVE_NAMES.values())
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 16384
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from boltseal._io import strictjson
+from boltseal._io import b64, strictjson
 from boltseal.errors import KeyFileError, MalformedError
 from boltseal.jose import algorithms
 
@@ -36,26 +36,39 @@ WANTED = (
 class Key:
     """A key that JWE can use; ``algorithm`` is the key algorithm that its JWK asks for."""
 
-    jwk: JWK = field(repr=False)
+    key: PyCaKey = field(repr=False)
     kty: str  # "RSA" or "EC"
     detail: str  # "3072" bits, or the curve's name
     is_private: bool
     algorithm: str | None = None
+    _made: list[JWK] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def jwk(self) -> JWK:
+        """The library's form of it, which is made when it is first asked for."""
+        if not self._made:
+            from jwcrypto.jwk import JWK
+
+            jwk = JWK.from_pyca(self.key)
+            jwk.unsafe_skip_rsa_key_validation = True  # see _check_rsa
+            self._made.append(jwk)
+        return self._made[0]
 
     @property
     def thumbprint(self) -> str:
         """RFC 7638 thumbprint with SHA-256, base64url: what goes into ``kid``."""
-        return str(self.jwk.thumbprint())
+        import hashlib
+
+        members = json.dumps(_public(self.key), sort_keys=True, separators=(",", ":"))
+        return b64.encode_url(hashlib.sha256(members.encode("ascii")).digest())
 
     def rsa_private(self) -> rsa.RSAPrivateKey:
         """The private RSA key itself, for other protocols."""
-        key: rsa.RSAPrivateKey = self.jwk.get_op_key("decrypt")
-        return key
+        return cast("rsa.RSAPrivateKey", self.key)
 
     def rsa_public(self) -> rsa.RSAPublicKey:
         """The public half of an RSA key, for other protocols."""
-        key: rsa.RSAPublicKey = self.jwk.get_op_key("verify")
-        return key
+        return cast("rsa.RSAPublicKey", _half(self.key))
 
     def describe(self) -> str:
         """For people: ``RSA 3072`` or ``EC P-256``."""
@@ -64,14 +77,7 @@ class Key:
 
 def from_pyca(key: PyCaKey) -> Key:
     """From a key object of ``cryptography``; raises KeyFileError for sizes that are refused."""
-    from jwcrypto.jwk import JWK
-
-    try:
-        jwk = JWK.from_pyca(key)
-    except Exception:  # noqa: BLE001  whatever the library raises
-        # jwcrypto has several exception families for a curve or a key type it does not know
-        raise KeyFileError("this kind of key is not supported", hint=WANTED) from None
-    return _checked(jwk, None)
+    return _checked(key, None)
 
 
 def from_json(raw: bytes) -> Key:
@@ -100,35 +106,63 @@ def from_json(raw: bytes) -> Key:
         jwk.unsafe_skip_rsa_key_validation = True  # see _check_rsa
         jwk.thumbprint()
         # only this builds the key, and finds a point that is not on its curve
-        jwk.get_op_key("sign" if jwk.has_private else "verify")
+        key: PyCaKey = jwk.get_op_key("sign" if jwk.has_private else "verify")
     except Exception:  # noqa: BLE001  whatever the library raises
         raise KeyFileError("the JWK is not a valid key") from None
-    return _checked(jwk, algorithm)
+    return _checked(key, algorithm)
 
 
-def _checked(jwk: JWK, algorithm: str | None) -> Key:
-    public: dict[str, Any] = json.loads(jwk.export_public())
-    kty = str(public["kty"])
-    if kty == "RSA":
-        bits = _rsa_bits(jwk)
+def _checked(key: PyCaKey, algorithm: str | None) -> Key:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    is_private = isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+        kty = "RSA"
+        bits = _rsa_bits(key)
         if not algorithms.MIN_RSA_BITS <= bits <= algorithms.MAX_RSA_BITS:
             raise KeyFileError(f"an RSA key of {bits} bits is refused", hint=WANTED)
-        if jwk.has_private:
-            _check_rsa(jwk)
+        if isinstance(key, rsa.RSAPrivateKey):
+            _check_rsa(key)
         detail = str(bits)
-    elif kty == "EC" and public["crv"] in algorithms.CURVES:
-        detail = str(public["crv"])
+    elif getattr(getattr(key, "curve", None), "name", None) in algorithms.CURVE_NAMES:
+        kty, detail = "EC", algorithms.CURVE_NAMES[key.curve.name]
     else:
         raise KeyFileError("this kind of key is not supported", hint=WANTED)
     if algorithm is not None and algorithm not in algorithms.algorithms_for(kty):
         raise KeyFileError(f"the JWK's alg {algorithm} does not fit its kty {kty}")
-    return Key(jwk, kty, detail, bool(jwk.has_private), algorithm)
+    return Key(key, kty, detail, is_private, algorithm)
 
 
-def _rsa_bits(jwk: JWK) -> int:
+def _public(key: PyCaKey) -> dict[str, str]:
+    """The members of a JWK that its thumbprint is made of (RFC 7638 section 3.2)."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    public = _half(key)
+    if isinstance(public, rsa.RSAPublicKey):
+        numbers = public.public_numbers()
+        return {"kty": "RSA", "n": _number(numbers.n), "e": _number(numbers.e)}
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    place = public.public_numbers()
+    size = (public.curve.key_size + 7) // 8
+    name = algorithms.CURVE_NAMES[public.curve.name]
+    return {"kty": "EC", "crv": name, "x": _number(place.x, size), "y": _number(place.y, size)}
+
+
+def _half(key: PyCaKey) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+    """The public half of a key, which may be all there is."""
+    private = getattr(key, "public_key", None)
+    return key if private is None else private()  # type: ignore[return-value]
+
+
+def _number(value: int, size: int | None = None) -> str:
+    return b64.encode_url(value.to_bytes(size or (value.bit_length() + 7) // 8, "big"))
+
+
+def _rsa_bits(key: rsa.RSAPrivateKey | rsa.RSAPublicKey) -> int:
     """The size of a modulus, which is odd as the exponent is."""
     try:
-        public = jwk.get_op_key("verify")
+        # made again of its numbers, which the library looks at then
+        public = cast("rsa.RSAPublicKey", _half(key)).public_numbers().public_key()
         size, is_odd = int(public.key_size), bool(public.public_numbers().n & 1)
     except Exception:  # noqa: BLE001  whatever the library raises
         size, is_odd = 0, False
@@ -137,17 +171,16 @@ def _rsa_bits(jwk: JWK) -> int:
     return size
 
 
-def _check_rsa(jwk: JWK) -> None:
-    """Build the private key, and see whether its numbers fit together (RFC 8017 section 3.2).
+def _check_rsa(key: rsa.RSAPrivateKey) -> None:
+    """See whether the numbers of a private key fit together (RFC 8017 section 3.2).
 
     The library would also look whether the primes are prime. That takes four seconds for 8,192
     bits, for crafted numbers any time, and nothing stops it. A key that has other factors opens
     nothing, and what is computed with it is no more than wrong.
     """
     misfit = KeyFileError("the numbers of the RSA key do not fit together")
-    jwk.unsafe_skip_rsa_key_validation = True
     try:
-        one = jwk.get_op_key("decrypt").private_numbers()
+        one = key.private_numbers()
     except Exception:  # noqa: BLE001  whatever the library raises
         raise misfit from None
     n, e = one.public_numbers.n, one.public_numbers.e
