@@ -165,10 +165,8 @@ def _programs() -> Path:
     for place in sorted(glob.glob(_PLACES), key=_version, reverse=True):
         if all(os.access(f"{place}/{name}", os.X_OK) for name in ("initdb", "postgres")):
             return Path(place)
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).parent
-    missing("PostgreSQL's server is not installed (apt-get install postgresql)")
+    reason = "PostgreSQL's server is not installed (apt-get install postgresql)"
+    return Path(shutil.which("initdb") or missing(reason)).parent
 
 
 def _version(place: str) -> float:
