@@ -5,6 +5,7 @@ Redirects, credentials and retries are for the layers above.
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import ssl
@@ -108,16 +109,25 @@ class Response:
 
     def __init__(self, raw: urllib3.BaseHTTPResponse, url: str) -> None:
         self._raw = raw
+        self._body = _straight(raw)
         self.url = url
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers
 
     def readinto(self, buffer: memoryview) -> int:
-        """A part of the body; TransientError when the connection breaks."""
+        """A part of the body, as it was sent; TransientError when the connection breaks."""
+        body, room = self._body, buffer[:_BLOCK]
         with _errors(self.url):
-            data = self._raw.read(min(len(buffer), _BLOCK), decode_content=False)
-        buffer[: len(data)] = data
-        return len(data)
+            if body is None:
+                data = self._raw.read(len(room), decode_content=False)
+                room[: len(data)] = data
+                return len(data)
+            count = body.readinto(room)
+            if body.isclosed():
+                if not count and body.length:
+                    raise ProtocolError("the body ended too early")
+                self._raw.release_conn()
+        return count
 
     def read(self, max_bytes: int) -> bytes:
         """The whole body, cut off after ``max_bytes`` + 1."""
@@ -154,6 +164,15 @@ class Response:
     def close(self) -> None:
         """Let go of the connection; what was not read is not read."""
         self._raw.close()
+
+
+def _straight(raw: urllib3.BaseHTTPResponse) -> http.client.HTTPResponse | None:
+    """The standard library's response, which reads into a buffer that it is given.
+
+    None in a version of urllib3 that keeps it elsewhere: urllib3's own has to copy.
+    """
+    found = getattr(raw, "_original_response", None)
+    return found if isinstance(found, http.client.HTTPResponse) else None
 
 
 class HttpClient:
@@ -241,7 +260,7 @@ class _errors:  # noqa: N801  used as a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (HTTPError, OSError)):
+        if isinstance(error, (HTTPError, http.client.HTTPException, OSError)):
             raise _translated(error, urlsplit(self._url).netloc.rpartition("@")[2]) from None
 
 
@@ -279,7 +298,9 @@ def _reason(error: BaseException, cause: BaseException) -> str:
         return "there is no connection to"
     if isinstance(error, UrllibTimeoutError) or isinstance(cause, TimeoutError):
         return f"nothing came for {STALL_SECONDS:.0f} seconds from"
-    if isinstance(error, ProtocolError) or isinstance(cause, ConnectionError):
+    if isinstance(error, (ProtocolError, http.client.HTTPException)) or isinstance(
+        cause, ConnectionError
+    ):
         return "the connection broke to"
     return "the exchange failed with"
 
