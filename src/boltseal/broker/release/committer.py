@@ -67,8 +67,7 @@ class Outcome:
 
     code: str = ""
     detail: str = ""
-    over: limits.Count | None = None
-    until: int = 0
+    over: limits.Over | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +82,10 @@ class Figures:
 
 
 _STANDS = Outcome()
+
+
+class _SpoiledError(Exception):
+    """The database works, and does not take these rows."""
 
 
 class Committer:
@@ -150,9 +153,8 @@ class Committer:
                 self._write(batch)
             elif self._stopping.is_set():
                 return
-            now = time.monotonic()
-            if now - self._ticked >= _TICK:
-                self._ticked = now
+            if time.monotonic() - self._ticked >= _TICK:
+                self._ticked = time.monotonic()
                 self._tick()
 
     def _gather(self) -> list[Item]:
@@ -180,39 +182,44 @@ class Committer:
         """One transaction for all of them; where one spoils it, one for each."""
         try:
             outcomes = self._transact(items)
-        except RefusedError as error:
-            outcomes = [Outcome(error.code, error.detail)] * len(items)
-        except Exception as error:  # noqa: BLE001  whatever the database's library raises
+        except _SpoiledError as error:
+            self.figures.failed += 1
             if len(items) > 1:
                 for one in items:
                     self._write([one])
                 return
+            outcomes = [Outcome("unavailable", f"it cannot be written: {error}")]
+        except RefusedError as error:
             self.figures.failed += 1
-            outcomes = [Outcome("unavailable", f"it cannot be written: {type(error).__name__}")]
+            outcomes = [Outcome("unavailable", error.detail)] * len(items)
         self._deliver(list(zip(items, outcomes, strict=True)))
 
     def _transact(self, items: list[Item]) -> list[Outcome]:
-        for attempt in range(1, _TRIES + 1):
-            outcomes: list[Outcome] | None = None
+        """Raises RefusedError when the database fails, _SpoiledError when it does not take a row.
+
+        Nothing is tried again that may have been committed: it would find its own nonces.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            has_begun, outcomes = False, None
             try:
                 with self._database.begin_write() as connection:
+                    has_begun = True
                     outcomes = self._decide(connection, items)
-            except RefusedError:
-                self.figures.failed += 1
-                # a try that came to its end may have been committed: another would find its nonces
-                if outcomes is not None or attempt == _TRIES:
-                    raise
+            except Exception as error:  # noqa: BLE001  whatever the database's library raises
+                is_passing = isinstance(error, RefusedError) and error.code == "unavailable"
+                if outcomes is not None:
+                    detail = f"nobody knows whether it was committed: {_name(error)}"
+                    raise RefusedError("unavailable", detail) from None
+                if has_begun and not is_passing:
+                    raise _SpoiledError(_name(error)) from None
+                if not has_begun or attempt == _TRIES:  # the store has tried to begin by itself
+                    raise RefusedError("unavailable", _name(error)) from None
                 time.sleep(_PAUSE * attempt)
-            except Exception as error:
-                if outcomes is None:
-                    raise
-                self.figures.failed += 1
-                detail = f"nobody knows whether it is written: {type(error).__name__}"
-                raise RefusedError("unavailable", detail) from None
             else:
                 self._count(outcomes)
                 return outcomes
-        raise AssertionError("unreachable")
 
     def _decide(self, connection: Connection, items: list[Item]) -> list[Outcome]:
         """Inside the transaction: what becomes of each item, and its record."""
@@ -250,8 +257,7 @@ class Committer:
         over = usage.take(item.counts)
         if over is None:
             return _STANDS
-        count, until = over
-        return Outcome("limited", f"over the limit of the {count.scope}", count, until)
+        return Outcome("limited", f"over the limit of the {over.count.scope}", over)
 
     def _sweep(self, connection: Connection, now: int) -> None:
         if time.monotonic() - self._swept < _TICK:
@@ -267,3 +273,8 @@ class Committer:
         self.figures.entries += len(outcomes) - stale
         self.figures.stale += stale
         self.figures.largest = max(self.figures.largest, len(outcomes))
+
+
+def _name(error: Exception) -> str:
+    """For operators. The text of an error that is not ours may hold anything."""
+    return error.detail if isinstance(error, RefusedError) else type(error).__name__

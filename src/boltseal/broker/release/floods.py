@@ -75,10 +75,16 @@ class Floods:
             entries.append(_entry(now, (NO_TENANT, _OTHERS, False), began, rest))
         return entries
 
-    def put_back(self, now: int, code: str, count: int) -> None:
-        """Sums that could not be written down are kept, though no longer for each asker."""
+    def count(self, now: int, code: str, *, address: str) -> None:
+        """One that cannot be recorded by itself, whoever it was."""
         with self._lock:
-            self._asker((NO_TENANT, _OTHERS, False), now).summed[code] += count
+            self._asker((NO_TENANT, network(address), False), now).summed[code] += 1
+
+    def put_back(self, entry: AuditEntry) -> None:
+        """A sum that could not be written down is kept, though no longer for each asker."""
+        with self._lock:
+            others = self._asker((NO_TENANT, _OTHERS, False), entry.details["since"])
+            others.summed.update(entry.details["summed"])
 
     def _asker(self, who: tuple[str, str, bool], now: int) -> _Asker:
         asker = self._askers.get(who)

@@ -68,6 +68,14 @@ class Count:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A count that is at its limit ``until`` its window ends."""
+
+    count: Count
+    until: int
+
+
 def counts(
     limits: Mapping[str, tuple[int, int]], tenant: str, subjects: Mapping[str, str]
 ) -> tuple[Count, ...]:
@@ -93,13 +101,13 @@ class Usage:
             for *place, started, count in connection.execute(_FIND, {"places": places}):
                 self._rows[tuple(place)] = (started, count)
 
-    def take(self, wanted: Sequence[Count]) -> tuple[Count, int] | None:
-        """Count one request; or which limit it is over, and until when, and count nothing."""
+    def take(self, wanted: Sequence[Count]) -> Over | None:
+        """Count one request; or which limit it is over, and count nothing."""
         places = [(one, place, most) for one in wanted for place, most in one.windows()]
         for one, place, most in places:
             started, count = self._current(place)
             if count >= most:
-                return one, started + place[3]
+                return Over(one, started + place[3])
         for _, place, _ in places:
             started, count = self._current(place)
             self._rows[place] = (started, count + 1)
@@ -133,25 +141,24 @@ class Exhausted:
         self._until: OrderedDict[tuple[str, str, str], int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, one: Count, until: int) -> None:
-        """It stays so until its window is over, or its limits are changed."""
+    def add(self, over: Over) -> None:
+        """It stays so until its window ends, or anything is changed."""
         with self._lock:
-            self._until[(one.tenant, one.scope, one.subject)] = until
+            self._until[_who(over.count)] = over.until
             while len(self._until) > MAX_EXHAUSTED:
                 self._until.popitem(last=False)
 
-    def find(self, wanted: Sequence[Count], now: int) -> Count | None:
+    def find(self, wanted: Sequence[Count], now: int) -> Over | None:
         """The first that is over its limit."""
         if not self._until:
             return None
         with self._lock:
             for one in wanted:
-                place = (one.tenant, one.scope, one.subject)
-                until = self._until.get(place)
+                until = self._until.get(_who(one))
                 if until is not None:
-                    if now < until:
-                        return one
-                    del self._until[place]
+                    if now < until <= now + DAY:
+                        return Over(one, until)
+                    del self._until[_who(one)]
         return None
 
     def clear(self) -> None:
@@ -163,6 +170,10 @@ class Exhausted:
 def sweep(connection: Connection, now: int) -> int:
     """Forget some of those who have not asked for long; how many they were."""
     return connection.execute(_SWEEP, {"before": now - _IDLE}).rowcount
+
+
+def _who(one: Count) -> tuple[str, str, str]:
+    return one.tenant, one.scope, one.subject
 
 
 def _short(subject: str) -> str:

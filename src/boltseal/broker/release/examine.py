@@ -1,0 +1,190 @@
+"""Deciding one request against one snapshot: the steps, in their order.
+
+1. parse  2. who asks  3. its time  4. its tenant  5. quotas known to be used up  6. the key
+7. the packet names that key  8. the policy  9. open and seal. Each of them refuses by RefusedError;
+what is known by then is in the job, for the record. The commit (nonce, quotas, epoch) comes after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from boltseal.broker.model import (
+    Action,
+    Circumstances,
+    Decision,
+    KeyPath,
+    KeyState,
+    RefusedError,
+    Resource,
+)
+from boltseal.broker.release import limits, seal
+from boltseal.errors import LimitExceededError, MalformedError
+from boltseal.keywrap.broker import packet as packets
+from boltseal.keywrap.broker import protocol, sealing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boltseal.broker.model import KeyVersion, Presented, Principal, Snapshot
+    from boltseal.broker.release.jobs import Job
+    from boltseal.keywrap.broker.protocol import ReleaseRequest
+
+
+class Decide(Protocol):
+    """The policy room's verdict. Raises nothing on purpose: an error is a no."""
+
+    def __call__(
+        self,
+        snapshot: Snapshot,
+        principal: Principal,
+        action: Action,
+        resource: Resource,
+        circumstances: Circumstances,
+        /,
+    ) -> Decision: ...
+
+
+class Examiner:
+    """``authenticate`` takes a snapshot, what was presented and the time; raises RefusedError."""
+
+    def __init__(
+        self,
+        authenticate: Callable[[Snapshot, Presented, int], Principal],
+        decide: Decide,
+        opener: seal.Opener,
+        window: int,
+    ) -> None:
+        self._authenticate = authenticate
+        self._decide = decide
+        self._opener = opener
+        self._window = window
+        self.exhausted = limits.Exhausted()
+
+    def release(self, job: Job, snapshot: Snapshot) -> None:
+        """Raises RefusedError; otherwise ``job.answer`` waits for its commit."""
+        request = job.request = job.request or self._parse(job)
+        self._identify(job, snapshot)
+        if abs(job.now - request.time) > self._window:
+            raise RefusedError("expired", f"its time is {request.time - job.now} seconds off")
+        principal = self._of_own_tenant(job)
+        self._check_limits(job, snapshot, principal)
+        key = job.key = self._find(snapshot, job)
+        packet = self._packet(request, key)
+        self._allow(job, snapshot, principal, Resource(key.path.tenant, key.path.project, key))
+        if not job.answer:  # one that is decided again is open already, and its key the same
+            secret = self._opener.unwrap(key, snapshot.epoch, packet.wrapped)
+            job.answer = _seal(job, request, secret)
+
+    def authorise(self, job: Job, snapshot: Snapshot) -> None:
+        """Raises RefusedError unless a policy allows ``job.action`` on what the job names."""
+        self._identify(job, snapshot)
+        principal = self._of_own_tenant(job)
+        self._check_limits(job, snapshot, principal)
+        resource = Resource(job.tenant, job.project)
+        if job.path is not None:
+            job.key = self._find(snapshot, job)
+            resource = Resource(job.tenant, job.path.project, job.key)
+        self._allow(job, snapshot, principal, resource)
+
+    def counted(self, job: Job, snapshot: Snapshot) -> tuple[limits.Count, ...]:
+        """What a decision counts for. One that was refused does not use up a key's quota, or those
+        who may not have it could take it from those who may.
+        """
+        if job.principal is None:
+            return ()
+        subjects = {limits.IDENTITY: job.principal.id, limits.ADDRESS: job.address}
+        if job.path is not None and job.action is Action.UNWRAP and not job.code:
+            subjects[limits.KEY] = str(job.path)
+        tenant = job.principal.tenant
+        return limits.counts(snapshot.limits(tenant), tenant, subjects)
+
+    @staticmethod
+    def _parse(job: Job) -> ReleaseRequest:
+        if len(job.body) > protocol.MAX_REQUEST_BYTES:
+            raise RefusedError("too-large", "the body is over the limit")
+        try:
+            request = protocol.parse_request(job.body)
+        except LimitExceededError as error:
+            raise RefusedError("too-large", error.message) from None
+        except MalformedError as error:
+            raise RefusedError("malformed", error.message) from None
+        job.path = KeyPath(*request.key.split("/"))
+        job.version = request.version
+        job.tenant, job.project = job.path.tenant, job.path.project
+        return request
+
+    def _identify(self, job: Job, snapshot: Snapshot) -> None:
+        job.epoch = snapshot.epoch
+        job.principal = job.key = job.decision = None
+        job.knows_tenant = any(one.tenant == job.tenant for one in snapshot.trusts())
+        request, presented = job.request, job.presented
+        if request is not None and request.evidence:
+            presented = replace(presented, evidence=request.evidence, nonce=request.evidence_nonce)
+        job.principal = self._authenticate(snapshot, presented, job.now)
+        job.circumstances = Circumstances(
+            time=job.now,
+            address=job.address,
+            image_name=request.image_name if request else None,
+            image_digest=request.image_digest if request else None,
+            layer_digest=request.layer if request else None,
+            platform=request.platform if request else None,
+        )
+
+    @staticmethod
+    def _of_own_tenant(job: Job) -> Principal:
+        """Before anything of another tenant is looked up: it would tell what there is."""
+        principal = job.principal
+        if principal is None:
+            raise RefusedError("unauthenticated", "nobody vouches for who asks")
+        if principal.tenant != job.tenant:
+            raise RefusedError("forbidden", f"{principal.tenant} asks for what is another tenant's")
+        return principal
+
+    def _check_limits(self, job: Job, snapshot: Snapshot, principal: Principal) -> None:
+        over = self.exhausted.find(self.counted(job, snapshot), job.now)
+        if over is not None:
+            job.wait = over.until - job.now
+            raise RefusedError("limited", f"over the limit of the {over.count.scope}")
+
+    @staticmethod
+    def _find(snapshot: Snapshot, job: Job) -> KeyVersion:
+        if job.path is None:
+            raise RefusedError("not-found", "no key is named")
+        key = snapshot.key(job.path, job.version)
+        if key is None:
+            raise RefusedError("not-found", "there is no such key or version")
+        if key.state is not KeyState.ENABLED:
+            raise RefusedError("disabled", f"the version is {key.state}")
+        return key
+
+    @staticmethod
+    def _packet(request: ReleaseRequest, key: KeyVersion) -> packets.Packet:
+        try:
+            packet = packets.parse(request.packet)
+        except (LimitExceededError, MalformedError) as error:
+            raise RefusedError("malformed", error.message) from None
+        named = (packet.key, packet.version, packet.fingerprint)
+        if named != (request.key, request.version, key.fingerprint):
+            raise RefusedError("malformed", "the packet names another key than the request")
+        if key.algorithm == seal.HYBRID and request.kem != protocol.XWING:
+            # what withstands quantum computers in the image would cross the network without that
+            raise RefusedError("malformed", "an X-Wing key's secret is sealed by X-Wing alone")
+        return packet
+
+    def _allow(
+        self, job: Job, snapshot: Snapshot, principal: Principal, resource: Resource
+    ) -> None:
+        circumstances = job.circumstances or Circumstances(job.now)
+        decision = self._decide(snapshot, principal, job.action, resource, circumstances)
+        job.decision = decision
+        if not decision.allowed or decision.errors:
+            raise RefusedError("forbidden", decision.explanation or "no policy allows it")
+
+
+def _seal(job: Job, request: ReleaseRequest, secret: bytes) -> bytes:
+    try:
+        return sealing.seal(request, job.body, secret, job.identifier, job.now)
+    except (LimitExceededError, MalformedError) as error:
+        raise RefusedError("malformed", error.message) from None
