@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
@@ -72,11 +72,13 @@ class Decryptor:
     def verify(self) -> None:
         """Raises AuthenticationError unless the HMAC is right."""
         self._cipher.finalize()
-        if not bytes_eq(self._hmac.finalize(), self._expected):
+        try:
+            self._hmac.verify(self._expected)  # in constant time
+        except InvalidSignature:
             raise AuthenticationError(
                 "the HMAC over the ciphertext is wrong: the layer was changed, or its annotations "
                 "belong to another one"
-            )
+            ) from None
 
 
 class Reproducer:
@@ -99,4 +101,8 @@ class Reproducer:
     def matches(self) -> bool:
         """End the stream: whether the HMAC is that of the public options."""
         self._cipher.finalize()
-        return bytes_eq(self._hmac.finalize(), self._expected)
+        try:
+            self._hmac.verify(self._expected)  # in constant time
+        except InvalidSignature:
+            return False
+        return True

@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"boltseal {__version__}\n")
         return 0
+    from boltseal._io.lazy import dataclasses_alone
+
+    dataclasses_alone()
     from boltseal.cli import signals
     from boltseal.cli.options import join_dash_values
 

@@ -57,10 +57,12 @@ class Key:
     @property
     def thumbprint(self) -> str:
         """RFC 7638 thumbprint with SHA-256, base64url: what goes into ``kid``."""
-        import hashlib
+        from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
+        hasher = Hash(SHA256())
         members = json.dumps(_public(self.key), sort_keys=True, separators=(",", ":"))
-        return b64.encode_url(hashlib.sha256(members.encode("ascii")).digest())
+        hasher.update(members.encode("ascii"))
+        return b64.encode_url(hasher.finalize())
 
     def rsa_private(self) -> rsa.RSAPrivateKey:
         """The private RSA key itself, for other protocols."""

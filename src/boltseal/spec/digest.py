@@ -6,7 +6,6 @@ else is refused before it can be used as one.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,8 @@ class Digest:
     @classmethod
     def of(cls, data: bytes | memoryview, algorithm: str = "sha256") -> Digest:
         """The digest of ``data``."""
+        import hashlib
+
         hasher = hashlib.new(algorithm)
         hasher.update(data)
         return cls(algorithm, hasher.hexdigest())
@@ -52,6 +53,8 @@ class Digest:
 
     def hasher(self) -> _Hash:
         """A new hash object of this digest's algorithm."""
+        import hashlib  # a stream processor needs none: its library is not loaded for nothing
+
         return hashlib.new(self.algorithm)
 
     @property
