@@ -1,1 +1,1 @@
-"""Benchmarks: us and the peer in turn, in one run, on the same machine."""
+"""One harness for everything that is measured: us and each peer in turn, on the same machine."""

@@ -1,48 +1,53 @@
-"""What the machine could do if it did nothing but the cryptography of one layer."""
+"""The machine's limit: what OpenSSL says all cores do, if they did nothing but a layer's passes."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import time
-from typing import TYPE_CHECKING
+import shutil
+import subprocess
+from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from bench.case import LeftOut
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_CHUNK = 1 << 20
-_ROUNDS = 256
+MIB = 1 << 20
+SHA_PASSES = 3  # digest of the source, HMAC, digest of the result
+AES_PASSES = 1
 
 
-def seconds_per_mib() -> dict[str, float]:
-    """One core's seconds for a MiB of each primitive."""
-    data, out = bytes(_CHUNK), bytearray(_CHUNK)
-    cipher = Cipher(AES(os.urandom(32)), CTR(os.urandom(16))).encryptor()
-    return {
-        "SHA-256": _time(lambda: hashlib.sha256(data)),
-        "AES-256-CTR": _time(lambda: cipher.update_into(data, out)),
-    }
+@dataclass(frozen=True)
+class Speeds:
+    """MiB a second, of all cores together."""
+
+    sha256: float
+    aes_256_ctr: float
+
+    @property
+    def layer(self) -> float:
+        """MiB a second of a layer's passes, spread over the cores."""
+        return 1 / (SHA_PASSES / self.sha256 + AES_PASSES / self.aes_256_ctr)
 
 
-def floor_seconds(size: int) -> float:
-    """The least time for a layer: digest of the source, cipher, HMAC, digest of the target.
+def speeds() -> Speeds:
+    """Two seconds of ``openssl speed``."""
+    return Speeds(_speed("sha256"), _speed("aes-256-ctr"))
 
-    Spread over the cores, of which three are more than these four steps can fill evenly.
+
+def parse(text: str) -> float:
+    """MiB a second, out of what ``openssl speed -mr`` prints: the last figure sums the others up.
+
+    Raises ValueError without one.
     """
-    cost = seconds_per_mib()
-    work = (3 * cost["SHA-256"] + cost["AES-256-CTR"]) * size / _CHUNK
-    return work / min(os.cpu_count() or 1, 4)
+    rates = [line.rpartition(":")[2] for line in text.splitlines() if line.startswith("+F:")]
+    if not rates:
+        raise ValueError("openssl speed printed no figure")
+    return float(rates[-1]) / MIB
 
 
-def _time(step: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        for _ in range(_ROUNDS // 4):
-            step()
-        best = min(best, (time.perf_counter() - start) / (_ROUNDS // 4))
-    return best
+def _speed(algorithm: str) -> float:
+    program = shutil.which("openssl")
+    if program is None:
+        raise LeftOut("openssl is not installed")
+    command = [program, "speed", "-mr", "-seconds", "1", "-bytes", str(MIB)]
+    command += ["-multi", str(os.cpu_count() or 1), "-evp", algorithm]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return parse(done.stdout)

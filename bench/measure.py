@@ -13,34 +13,73 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+INNER = "--inner"
+
+
+class CommandError(Exception):
+    """A program failed; its time means nothing."""
+
 
 @dataclass(frozen=True)
 class Usage:
-    """One run of a program: seconds, seconds of both cores, and peak memory in MiB."""
+    """One run of a program: seconds, seconds of all cores, and peak memory in MiB."""
 
     seconds: float
     cpu_seconds: float
     peak_mib: float
 
 
-def measure(command: Sequence[str]) -> Usage:
-    """Run to the end; a program that fails ends the benchmark, since its time means nothing.
+def measure(command: Sequence[str], *, inner: bool = False) -> Usage:
+    """Run to the end, with the children that it waits for.
 
     The peak is the kernel's, which counts this process's own before the program is started: so
-    nothing here may grow.
+    nothing here may grow; ``usage`` sees to that. With ``inner``, the seconds are those that the
+    program itself states on standard output, as JSON.
     """
+    output = subprocess.PIPE if inner else subprocess.DEVNULL
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    stated = process.stdout.read() if process.stdout is not None else b""
+    _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stderr.close()
+    if process.stdout is not None:
+        process.stdout.close()
     if process.returncode != 0:
-        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{said.decode()}")
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        raise CommandError(
+            f"{os.path.basename(command[0])} ended with {process.returncode}: "
+            f"{said.decode(errors='replace').strip()[-500:]}"
+        )
+    if inner:
+        seconds = float(json.loads(stated)["seconds"])
+    return Usage(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def usage(command: Sequence[str], *, inner: bool = False) -> Usage:
+    """The same, by a fresh small interpreter: whatever this process has grown to is not counted."""
+    flags = [INNER] if inner else []
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", __file__, *flags, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    )
+    if done.returncode != 0:
+        raise CommandError(done.stderr.strip())
+    return Usage(**json.loads(done.stdout))
+
+
+def main(arguments: Sequence[str]) -> None:
+    inner = arguments[0] == INNER
+    try:
+        print(json.dumps(asdict(measure(arguments[inner:], inner=inner))))
+    except CommandError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(sys.argv[1:]))))
+    main(sys.argv[1:])
