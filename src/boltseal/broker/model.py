@@ -100,6 +100,7 @@ class RefusedError(Exception):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.principal: Principal | None = None  # who it was, where that is known: for the audit
 
 
 class KeyState(StrEnum):

@@ -25,11 +25,17 @@ from boltseal.keywrap.broker import packet as packets
 from boltseal.keywrap.broker import protocol, sealing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from boltseal.broker.model import KeyVersion, Presented, Principal, Snapshot
     from boltseal.broker.release.jobs import Job
     from boltseal.keywrap.broker.protocol import ReleaseRequest
+
+
+class Authenticate(Protocol):
+    """The identity room: who asks, or RefusedError, with the principal if it is only revoked."""
+
+    def __call__(
+        self, snapshot: Snapshot, presented: Presented, now: int, /, *, tenant: str | None
+    ) -> Principal: ...
 
 
 class Decide(Protocol):
@@ -47,11 +53,11 @@ class Decide(Protocol):
 
 
 class Examiner:
-    """``authenticate`` takes a snapshot, what was presented and the time; raises RefusedError."""
+    """One for each replica. ``window`` is how many seconds a request's time may be off."""
 
     def __init__(
         self,
-        authenticate: Callable[[Snapshot, Presented, int], Principal],
+        authenticate: Authenticate,
         decide: Decide,
         opener: seal.Opener,
         window: int,
@@ -122,7 +128,13 @@ class Examiner:
         request, presented = job.request, job.presented
         if request is not None and request.evidence:
             presented = replace(presented, evidence=request.evidence, nonce=request.evidence_nonce)
-        job.principal = self._authenticate(snapshot, presented, job.now)
+        try:
+            job.principal = self._authenticate(
+                snapshot, presented, job.now, tenant=job.tenant or None
+            )
+        except RefusedError as error:
+            job.principal = error.principal
+            raise
         job.circumstances = Circumstances(
             time=job.now,
             address=job.address,

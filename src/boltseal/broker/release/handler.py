@@ -19,7 +19,7 @@ from boltseal.broker.audit import record
 from boltseal.broker.model import Action, AuditEntry, RefusedError
 from boltseal.broker.release import nonces
 from boltseal.broker.release.committer import STALE, Committer, Item, Outcome
-from boltseal.broker.release.examine import Decide, Examiner
+from boltseal.broker.release.examine import Authenticate, Decide, Examiner
 from boltseal.broker.release.floods import Floods
 from boltseal.broker.release.jobs import (
     Grant,
@@ -36,7 +36,7 @@ from boltseal.keywrap.broker import protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from boltseal.broker.model import KeyVersion, Presented, Principal, Snapshot
+    from boltseal.broker.model import KeyVersion, Presented, Snapshot
     from boltseal.broker.release.committer import Database
 
 _MAX_DECISIONS: Final = 3  # of one request, when the epoch moves meanwhile
@@ -77,7 +77,7 @@ class ReleaseService:
         snapshots: Snapshots,
         *,
         private: Callable[[KeyVersion], bytes],
-        authenticate: Callable[[Snapshot, Presented, int], Principal],
+        authenticate: Authenticate,
         decide: Decide,
         settings: Settings | None = None,
         observe: Callable[[Observed], None] = lambda _: None,
