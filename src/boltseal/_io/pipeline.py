@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK_SIZE = 1 << 20  # bytes; see the ADR for what other sizes cost
 _MAPPED_BYTES = 64 << 10  # buffers from here on begin at a page's beginning
+_LOOK_SECONDS = 0.2  # a signal that comes just before a wait is noticed after so long
 _AHEAD = 2  # buffers for each worker where one thread does nothing but read
 
 
@@ -99,9 +101,10 @@ def run(
     Returns the number of bytes read. The first exception, of the reader, of a stage or of the
     caller's thread (Ctrl-C), stops everything and is raised here: where it failed, no later chunk
     is taken in, and neither is this one by the stages behind. Chunks before it may or may not
-    have reached the last stage. ``interrupt`` is then called once, on any thread, where there are
-    threads, and has to make a reader or a stage that waits for a peer return soon. No thread that
-    uses ``read_into`` or ``stages`` is left when this function is left: files can be closed.
+    have reached the last stage. ``interrupt`` is then called, once or more and on any thread,
+    where there are threads; it has to make a reader or stage that waits for a peer return soon. No
+    thread that uses ``read_into`` or ``stages`` is left when this function is left: files can be
+    closed.
     """
     chunk_size = chunk_size or defaults.chunk_size
     workers = workers or defaults.workers
@@ -163,7 +166,7 @@ class _Ring:
 
     A slot, its buffers and its length are used by the one thread that has the slot's turn. What
     the reader changes (``_total``, ``_ended``) is only touched by whoever has the turn to read.
-    ``_failed`` is set once and never cleared; who sees it late does one stage more.
+    ``_failed`` is set and never cleared; who sees it late does one stage more.
     """
 
     def __init__(
@@ -176,15 +179,16 @@ class _Ring:
         self._read_into = read_into
         self._stages = stages
         self._chunks = chunks
-        self._interrupts: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        if interrupt is not None:
-            self._interrupts.put(interrupt)
+        self._interrupt = interrupt
         self._may_read = self._turns()
         self._filled = self._turns()
         self._at: list[list[_Turn[bool]]] = [self._turns() for _ in stages]
         for turns in self._at:
             turns[0].put(True)
         self._errors: SimpleQueue[BaseException] = SimpleQueue()
+        self._entered: SimpleQueue[bool] = SimpleQueue()
+        self._left: SimpleQueue[bool] = SimpleQueue()
+        self._news: SimpleQueue[bool] = SimpleQueue()
         self._failed = self._ended = False
         self._total = 0
 
@@ -215,35 +219,53 @@ class _Ring:
             for n, work in enumerate(others)
         ]
         try:
-            for thread in threads:
-                thread.start()
-            own()
-        except _Stopped:
-            pass
+            self._begin(threads, own)
         except BaseException as error:  # noqa: BLE001  raised again below
-            self._fail(error)
-        self._wait_for(threads)
+            # Nothing is called between here and the next line that catches: Ctrl-C may come again.
+            first = error
+            while True:
+                try:
+                    self._fail(first)
+                    self._wait_for(threads, self._entered.qsize)
+                    break
+                except BaseException as again:  # noqa: BLE001  the first one is raised
+                    first = again
         if not self._errors.empty():
             raise self._errors.get()
         return self._total
 
-    def _wait_for(self, threads: Sequence[threading.Thread]) -> None:
-        """Also when Ctrl-C comes again: the files they use are closed after this."""
-        while any(thread.is_alive() for thread in threads):
-            try:
-                for thread in threads:
-                    if thread.is_alive():
-                        thread.join()
-            except BaseException as error:  # noqa: BLE001  raised again by the caller
-                self._fail(error)
+    def _begin(self, threads: Sequence[threading.Thread], own: Callable[[], None]) -> None:
+        for thread in threads:
+            thread.start()
+        with suppress(_Stopped):
+            own()
+        self._wait_for(threads, lambda: len(threads))
+
+    def _wait_for(self, threads: Sequence[threading.Thread], count: Callable[[], int]) -> None:
+        """``count`` of them have left: the files they used are closed after this.
+
+        Counted here, since Thread.is_alive is wrong after a join that was interrupted (CPython
+        3.11), and one whose start was interrupted may come late: it does nothing then.
+        """
+        while self._left.qsize() < count():
+            with suppress(Empty):
+                self._news.get(timeout=_LOOK_SECONDS)
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(_LOOK_SECONDS)
 
     def _guarded(self, work: Callable[[], None]) -> None:
+        self._entered.put(True)
         try:
-            work()
+            if not self._failed:
+                work()
         except _Stopped:
             pass
         except BaseException as error:  # noqa: BLE001  raised again on the caller's thread
             self._fail(error)
+        finally:
+            self._left.put(True)
+            self._news.put(True)
 
     def _fail(self, error: BaseException) -> None:
         """Note what went wrong, and wake whoever waits for a turn or a peer."""
@@ -252,15 +274,18 @@ class _Ring:
         for turns in (self._may_read, self._filled, *self._at):
             for turn in turns:
                 turn.put(False)
-        try:
-            self._interrupts.get_nowait()()
-        except Empty:
-            pass
-        except Exception as more:  # noqa: BLE001  the first error is the one that is raised
-            self._errors.put(more)
+        if self._interrupt is not None:
+            with suppress(Exception):  # the first error is the one that is raised
+                self._interrupt()
 
     def _take(self, turn: _Turn[bool]) -> None:
-        if not turn.get() or self._failed:
+        while True:
+            try:
+                goes_on = turn.get(timeout=_LOOK_SECONDS)
+                break
+            except Empty:
+                pass
+        if not goes_on or self._failed:
             raise _Stopped
 
     def _work(self, slot: int) -> None:
@@ -292,7 +317,8 @@ class _Ring:
     def _follow(self, first: int, step: int) -> None:
         """Carry every ``step``-th chunk through the stages, as they come."""
         slot = first
-        while self._filled[slot].get() and not self._failed:
+        while True:
+            self._take(self._filled[slot])
             self._carry(slot)
             self._may_read[slot].put(True)
             slot = (slot + step) % len(self._chunks)
