@@ -27,8 +27,9 @@ class Target:
     """What the contract asks of a case.
 
     ``ratio``: the peer takes at least so many times as long. ``share``: of the machine's limit, at
-    least. ``rate``: MiB a second at least. ``extra_ms``: beyond the peer, at most. ``peak_mib``: of
-    memory, at most. ``growth``: what a layer of the last run costs, in terms of the first, at most.
+    least. ``rate``: MiB a second at least, where that peer is not here. ``extra_ms``: beyond the
+    peer, at most. ``peak_mib``: of memory, at most. ``growth``: what a layer of the last run costs,
+    in terms of the first, at most.
     """
 
     kind: Kind

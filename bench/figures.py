@@ -102,6 +102,8 @@ def _verdict(found: dict[str, Any], kind: str, bound: float, against: str) -> Ve
     mine = ours(found)
     if kind in ("ratio", "extra_ms") and against not in found["runs"]:
         return None
+    if kind == "rate" and against in found["runs"]:
+        return None  # asked only where that peer is not here
     if kind == "ratio":
         times = ratio(found, against)
         return Verdict(

@@ -224,7 +224,7 @@ CASES = [
         size=2 * GIB,
         quick=32 * MIB,
         warm=16 * MIB,
-        targets=(Target("ratio", 2.0, IMGCRYPT), Target("rate", 600, "")),
+        targets=(Target("ratio", 2.0, IMGCRYPT), Target("rate", 600, IMGCRYPT)),
     ),
     Case(
         name="unpack-64m",
