@@ -1,0 +1,1 @@
+"""Who asks: certificates, tokens and evidence, each checked against what a tenant trusts."""

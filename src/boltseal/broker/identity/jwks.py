@@ -1,0 +1,232 @@
+"""The keys of issuers of tokens, fetched from where a trust says, and kept for a while.
+
+What a token says never leads to another address. A fetch has a limit of bytes and of seconds as a
+whole (also against a server that sends one byte at a time), follows no redirect and uses no proxy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from boltseal.jose import jwt
+
+if TYPE_CHECKING:
+    import http.client
+    from collections.abc import Callable, Mapping
+
+FETCH_SECONDS: Final = 5.0  # of one fetch as a whole
+WAIT_SECONDS: Final = 6.0  # that a request waits for one
+REFRESH_SECONDS: Final = 300  # a set that is older is fetched again, while it goes on being used
+STALE_SECONDS: Final = 6 * 3600  # a set that is older, its issuer being away, is used no longer
+UNKNOWN_SECONDS: Final = 60  # between two fetches for a kid that is not in the set
+RETRY_SECONDS: Final = 10  # between two fetches while there is no set at all
+MAX_WAITING: Final = 32  # requests that wait for one fetch
+MAX_SOURCES: Final = 1000
+_URI = re.compile(
+    r"https?://[A-Za-z0-9.\-\[\]:]{1,260}(?:/[A-Za-z0-9._~/%?=&+:@-]{0,700})?", re.ASCII
+)
+
+
+class KeysUnavailableError(Exception):
+    """The keys cannot be had now; the text is for operators."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an issuer's keys are; ``ca`` (PEM) vouches for the server, without it the system."""
+
+    uri: str
+    ca: str = field(default="", repr=False)
+
+
+def is_allowed(uri: str) -> bool:
+    """Whether keys may be fetched from there: https, or a loopback address."""
+    if _URI.fullmatch(uri) is None:
+        return False
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host:
+        return False
+    return parts.scheme == "https" or _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def fetch(source: Source, seconds: float = FETCH_SECONDS) -> bytes:
+    """The document, within ``seconds``; raises KeysUnavailableError."""
+    import http.client
+
+    if not is_allowed(source.uri):
+        raise KeysUnavailableError("the address is neither https nor loopback")
+    end = time.monotonic() + seconds
+    try:
+        connection = _connection(source, seconds)
+    except (OSError, ValueError):
+        raise KeysUnavailableError("the authority for the server cannot be used") from None
+    watch = threading.Timer(seconds, _cut, (connection,))
+    watch.daemon = True
+    watch.start()
+    try:
+        return _answer(connection, source)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        late = time.monotonic() >= end
+        reason = f"it took over {seconds:g} seconds" if late else type(error).__name__
+        raise KeysUnavailableError(f"the keys cannot be fetched: {reason}") from None
+    finally:
+        watch.cancel()
+        connection.close()
+
+
+def _connection(source: Source, seconds: float) -> http.client.HTTPConnection:
+    import http.client
+    import ssl
+
+    parts = urlsplit(source.uri)
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, parts.port, timeout=seconds)
+    context = ssl.create_default_context(cadata=source.ca or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
+
+
+def _answer(connection: http.client.HTTPConnection, source: Source) -> bytes:
+    parts = urlsplit(source.uri)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection.request("GET", target, headers={"Accept": "application/json"})
+    answer = connection.getresponse()
+    if answer.status != 200:
+        raise KeysUnavailableError(f"the server of the keys answered {answer.status}")
+    if answer.getheader("Content-Encoding", "identity") != "identity":
+        raise KeysUnavailableError("the server of the keys compresses, unasked")
+    raw = answer.read(jwt.MAX_KEY_SET_BYTES + 1)
+    if len(raw) > jwt.MAX_KEY_SET_BYTES:
+        raise KeysUnavailableError(f"the keys have over {jwt.MAX_KEY_SET_BYTES} bytes")
+    if answer.length:  # fewer bytes came than the server had announced
+        raise KeysUnavailableError("the server of the keys ended in the middle")
+    return raw
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End whatever waits for this connection."""
+    import socket
+
+    with contextlib.suppress(OSError, AttributeError):
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass(slots=True)
+class _Entry:
+    keys: Mapping[str, jwt.VerificationKey] | None = None
+    raw: bytes = b""
+    fetched: float = 0.0
+    tried: float | None = None
+    problem: str = ""
+    running: threading.Event | None = None
+    waiting: int = 0
+
+
+class KeySets:
+    """Sets of keys by their source; safe for threads. ``clock`` gives seconds that never go back.
+
+    ``generation`` changes when the keys of any source do, so that what was verified with keys that
+    are gone can be forgotten.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Source], bytes] = fetch,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.generation = 0
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: dict[Source, _Entry] = {}
+
+    def keys(self, source: Source, kid: str) -> Mapping[str, jwt.VerificationKey]:
+        """The keys of a source, fetched anew when ``kid`` is not among those known.
+
+        Waits up to WAIT_SECONDS; raises KeysUnavailableError.
+        """
+        with self._lock:
+            entry = self._entry(source)
+            now = self._clock()
+            if entry.keys is not None and now - entry.fetched > STALE_SECONDS:
+                entry.keys = None
+            since = float("inf") if entry.tried is None else now - entry.tried
+            if entry.keys is not None and kid in entry.keys:
+                if now - entry.fetched > REFRESH_SECONDS and since > UNKNOWN_SECONDS:
+                    self._start(source, entry)
+                return entry.keys
+            pause = RETRY_SECONDS if entry.keys is None else UNKNOWN_SECONDS
+            if entry.running is None and since > pause:
+                self._start(source, entry)
+            running = entry.running
+            if running is None:
+                return self._known(entry)
+            if entry.waiting >= MAX_WAITING:
+                raise KeysUnavailableError("too many requests wait for the issuer's keys")
+            entry.waiting += 1
+        try:
+            running.wait(WAIT_SECONDS)
+        finally:
+            with self._lock:
+                entry.waiting -= 1
+        with self._lock:
+            return self._known(entry)
+
+    @staticmethod
+    def _known(entry: _Entry) -> Mapping[str, jwt.VerificationKey]:
+        if entry.keys is None:
+            raise KeysUnavailableError(entry.problem or "the issuer's keys are not here yet")
+        return entry.keys
+
+    def _entry(self, source: Source) -> _Entry:
+        entry = self._entries.pop(source, None) or _Entry()
+        self._entries[source] = entry  # the last one used is the last one to go
+        while len(self._entries) > MAX_SOURCES:
+            del self._entries[next(iter(self._entries))]
+        return entry
+
+    def _start(self, source: Source, entry: _Entry) -> None:
+        if entry.running is not None:
+            return
+        entry.tried = self._clock()
+        entry.running = threading.Event()
+        threading.Thread(
+            target=self._run, args=(source, entry, entry.running), name="issuer-keys", daemon=True
+        ).start()
+
+    def _run(self, source: Source, entry: _Entry, done: threading.Event) -> None:
+        raw, keys, problem = b"", None, ""
+        try:
+            raw = self._fetch(source)
+            keys = jwt.parse_key_set(raw, "the issuer's set of keys")
+        except (KeysUnavailableError, jwt.TokenError) as error:
+            problem = str(error)
+        except Exception as error:  # noqa: BLE001  a thread of its own has nobody to tell
+            problem = f"the keys cannot be fetched: {type(error).__name__}"
+        with self._lock:
+            entry.problem = problem
+            if keys is not None:
+                if raw != entry.raw:
+                    self.generation += 1
+                entry.keys, entry.raw, entry.fetched = keys, raw, self._clock()
+            entry.running = None
+        done.set()
