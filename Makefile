@@ -1,12 +1,12 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-.PHONY: help demo test fuzz lint check bench bench-registry bench-recipients bench-startup bench-unpack lock clean
+.PHONY: help demo test fuzz lint check bench bench-quick lock clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
 SOURCES := src tests bench demo
 
 help: ## show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 demo: ## encrypt a real image, look at it, open it again (IMAGE=oci:path:tag for your own)
 	@sh tools/bootstrap.sh run
@@ -29,29 +29,18 @@ lint: ## style, types and layering
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache | tail -n 6
 
-bench: ## run us and skopeo on the same 2 GiB image, in turn
+bench: ## measure everything beside its peers, half an hour; writes docs/performance.md
 	@sh tools/bootstrap.sh dev
-	@$(PY) -m bench.run $(ARGS)
+	@$(PY) -m bench --out bench/results.json $(ARGS)
+	@$(PY) -m bench.page
 
-bench-registry: ## push and pull 8 x 256 MiB beside skopeo, through a registry on loopback
+bench-quick: ## the same with small inputs, in under a minute; writes nothing
 	@sh tools/bootstrap.sh dev
-	@$(PY) -m bench.registry $(ARGS)
+	@$(PY) -m bench --quick $(ARGS)
 
-bench-recipients: ## change the recipients of 2 GiB in a registry, beside what skopeo needs for it
+bench-%: ## one group alone: memory, sink, disk, registry, recipients, decoder, startup, unpack
 	@sh tools/bootstrap.sh dev
-	@$(PY) -m bench.recipients $(ARGS)
-
-bench-unpack: ## unpack an encrypted Debian image beside umoci, with skopeo and without
-	@sh tools/bootstrap.sh dev
-	@$(PY) -m bench.unpack $(ARGS)
-
-bench-startup: ## what one start costs
-	@sh tools/bootstrap.sh dev
-	@$(PY) -m bench.run --startup
-
-bench-decoder: ## the stream processor beside imgcrypt's: starts, and a layer of 2 GiB
-	@sh tools/bootstrap.sh dev
-	@$(PY) -m bench.decoder $(ARGS)
+	@$(PY) -m bench $* $(ARGS)
 
 lock: ## pin the newest dependencies again
 	@sh tools/lock.sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.missing:
         chosen = [one for one in chosen if "runs" not in kept["cases"].get(one.name, {})]
     failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # folders are removed then, too
     with Workbench(options.memory, options.disk) as bench:
         for number, case in enumerate(chosen, 1):
             start = time.perf_counter()
@@ -70,7 +72,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--missing", action="store_true", help="only what --out has not yet")
     parser.add_argument("--fresh", action="store_true", help="forget what --out holds")
     parser.add_argument("--memory", type=Path, default=_memory(), help="default: %(default)s")
-    parser.add_argument("--disk", type=Path, default=Path(tempfile.gettempdir()))
+    disk = Path(tempfile.gettempdir())
+    parser.add_argument("--disk", type=Path, default=disk, help="default: %(default)s")
     return parser.parse_args(arguments)
 
 
