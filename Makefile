@@ -31,8 +31,7 @@ lint: ## style, types and layering
 
 bench: ## measure everything beside its peers, half an hour; writes docs/performance.md
 	@sh tools/bootstrap.sh dev
-	@$(PY) -m bench --out bench/results.json $(ARGS)
-	@$(PY) -m bench.page
+	@$(PY) -m bench --out bench/results.json $(ARGS); code=$$?; $(PY) -m bench.page && exit $$code
 
 bench-quick: ## the same with small inputs, in under a minute; writes nothing
 	@sh tools/bootstrap.sh dev

@@ -18,6 +18,9 @@ RESULTS = ROOT / "bench" / "results.json"
 TEMPLATE = ROOT / "bench" / "page.md"
 PAGE = ROOT / "docs" / "performance.md"
 CHART = ROOT / "docs" / "performance.svg"
+README = ROOT / "README.md"
+
+START, END = "<!-- figures of make bench -->", "<!-- end of figures -->"
 
 _GROUPS = {
     "memory": "In memory, beside skopeo",
@@ -33,6 +36,18 @@ _GROUPS = {
     "size": "Over the size of a layer",
 }
 
+# What the README shows, where it was measured.
+_QUOTED = (
+    "memory-gzip-1x2g-encrypt",
+    "memory-gzip-1x2g-decrypt",
+    "registry-http-1x2g-encrypt",
+    "registry-http-1x2g-decrypt",
+    "recipients-add",
+    "decoder-1x2g",
+    "decoder-start-rsa",
+    "unpack-64m",
+)
+
 
 def main() -> int:
     """1 where there is nothing to write from."""
@@ -40,7 +55,8 @@ def main() -> int:
     if found is None or found["quick"]:
         print("there is no bench/results.json of a whole run: make bench", file=sys.stderr)
         return 1
-    for path, text in render(found, TEMPLATE.read_text()).items():
+    files = render(found, TEMPLATE.read_text())
+    for path, text in {**files, README: quote(found, README.read_text())}.items():
         path.write_text(text)
     return 0
 
@@ -56,6 +72,32 @@ def render(found: results.Results, template: str) -> dict[Path, str]:
     }
     page = Template(template).substitute(values)
     return {PAGE: page, **({CHART: drawn} if drawn else {})}
+
+
+def quote(found: results.Results, readme: str) -> str:
+    """``readme`` with the figures between its two marks made anew; as it is without the marks."""
+    before, mark, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        return readme
+    return "\n".join([before + START, *_quoted(found), END + after])
+
+
+def _quoted(found: results.Results) -> Iterator[str]:
+    yield "| what | Boltseal | beside it | ratio (quartiles) |"
+    yield "| --- | --- | --- | --- |"
+    for name in _QUOTED:
+        case = found["cases"].get(name, {})
+        for peer in list(case.get("runs", {}))[1:2]:
+            mine = figures.ours(case)
+            pair = " | ".join(_figure(case, who) for who in (mine, peer))
+            seen = figures.ratio(case, peer).text(".2f", " x")
+            yield f"| {case['title']} | {pair} by {peer} | {seen} |"
+
+
+def _figure(case: dict[str, Any], who: str) -> str:
+    seconds = statistics.median(case["runs"][who]["seconds"])
+    return _rate(case, who) or (f"{seconds:.2f} s" if seconds > 1 else f"{1000 * seconds:.0f} ms")
 
 
 def _cases(found: results.Results, group: str) -> list[tuple[str, dict[str, Any]]]:

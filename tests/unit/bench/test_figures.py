@@ -124,6 +124,17 @@ def test_page_states_targets_tables_and_what_was_left_out() -> None:
     assert "- cores: 2" in text
 
 
+def test_readme_is_changed_between_its_marks_alone() -> None:
+    found = whole()
+    found["cases"]["memory-gzip-1x2g-encrypt"] = found["cases"]["memory-x-encrypt"]
+    text = page.quote(found, f"one\n{page.START}\nold\n{page.END}\ntwo\n")
+    row = "| encrypt something | 58.2 MiB/s | 25.6 MiB/s by skopeo | 2.25 x (2.12 to 2.38) |"
+    lines = text.splitlines()
+    assert [lines[0], lines[1], *lines[4:]] == ["one", page.START, row, page.END, "two"]
+    assert page.quote(found, text) == text
+    assert page.quote(found, "no marks") == "no marks"
+
+
 def test_chart_names_what_it_shows_for_those_who_do_not_see_it() -> None:
     root = ET.fromstring(page.render(whole(), "")[page.CHART])
     assert root.get("aria-labelledby") == "title desc"

@@ -22,6 +22,12 @@ def test_page_and_chart_are_made_of_the_figures(found: results.Results) -> None:
         assert path.read_text() == text, f"python -m bench.page writes another {path.name}"
 
 
+def test_the_readme_quotes_the_same_figures(found: results.Results) -> None:
+    text = page.README.read_text()
+    assert text.count(page.START) == text.count(page.END) == 1
+    assert page.quote(found, text) == text, "python -m bench.page writes other figures"
+
+
 def test_every_case_was_measured_often_enough(found: results.Results) -> None:
     assert not found["quick"]
     for case in everything():
