@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from boltseal.transports.registry.options import RegistryOptions
 
+# Where the kernel has TLS, it may encrypt and decrypt; OpenSSL goes on without where it has not.
+KERNEL_TLS = getattr(ssl, "OP_ENABLE_KTLS", 0)
 _SYSTEM = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
@@ -29,6 +31,7 @@ def context(options: RegistryOptions, host: str, *, verify: bool) -> ssl.SSLCont
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= KERNEL_TLS
     for folder in _folders(options, host):
         _load(made, folder)
     return made

@@ -228,6 +228,10 @@ class StreamedUpload:
             raise SizeMismatchError(f"a blob is longer than the {self._size} bytes announced")
         self._feed.put(data)
 
+    def interrupt(self) -> None:
+        """Whoever waits in :meth:`write` for the registry is told that nobody wants it any more."""
+        self._feed.fail(AbandonedError())
+
     def commit(self, digest: Digest) -> None:
         if self._count != self._size:
             raise SizeMismatchError(f"a blob has {self._count} bytes, {self._size} were announced")
@@ -241,7 +245,7 @@ class StreamedUpload:
         if not self._open:
             return
         self._open = False
-        self._feed.fail(AbandonedError())
+        self.interrupt()
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive() and self._failed is None:
             self._uploads.cancel(self._location)
