@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from boltseal._io import pipeline
 from boltseal.errors import NotFoundError
 from boltseal.image.arguments import DEFAULT_JOBS, as_access, as_keyring
 from boltseal.image.parallel import Once, attempt_layer
@@ -141,9 +140,7 @@ class _Decryption:
         reader = self._session.source.open(layer)
         try:
             checked = CheckedReader(layer, reader)
-            pipeline.run(
-                checked.read_into, [lambda chunk: content.update(chunk.data)], size=layer.size
-            )
+            checked.run([lambda chunk: content.update(chunk.data)])
             checked.finish()
         finally:
             reader.close()
