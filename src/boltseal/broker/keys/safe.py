@@ -77,10 +77,6 @@ class Safe:
         """What unwrapped the data keys."""
         return self._root
 
-    def forget(self) -> None:
-        """Drop what was refreshed in a transaction that came to nothing; it is loaded as needed."""
-        self._data_keys = {}
-
     def reload(self) -> dict[int, bytes]:
         """Have the data keys unwrapped again, as they are now."""
         with self._lock, self._database.read() as connection:

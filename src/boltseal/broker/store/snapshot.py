@@ -73,7 +73,7 @@ class StoredSnapshot:
         """Of all tenants, by tenant and name."""
         if self._trusts is not None:
             return self._trusts
-        found, is_current = self._load(_trusts)
+        found, is_current = self._load(load_trusts)
         if is_current:
             self._trusts = found
         return found
@@ -214,10 +214,16 @@ def key_version(row: Row[Any]) -> KeyVersion:
     )
 
 
-def _trusts(connection: Connection) -> tuple[Trust, ...]:
+def load_trusts(connection: Connection, tenant: str | None = None) -> tuple[Trust, ...]:
+    """One tenant's, or those of all, by tenant and name."""
     table = tables.trusts
-    rows = connection.execute(select(table).order_by(table.c.tenant, table.c.name))
-    return tuple(Trust(row.tenant, row.name, row.kind, json.loads(row.config)) for row in rows)
+    query = select(table).order_by(table.c.tenant, table.c.name)
+    if tenant is not None:
+        query = query.where(table.c.tenant == tenant)
+    return tuple(
+        Trust(row.tenant, row.name, row.kind, json.loads(row.config))
+        for row in connection.execute(query)
+    )
 
 
 def _policy(connection: Connection, tenant: str) -> PolicySetVersion | None:
