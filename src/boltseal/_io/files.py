@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
+WRITE_STEP = 8 << 20  # bytes of a large file after which the kernel is to begin writing them
 LOCK_SECONDS = 30  # how long to wait for another writer, which publishes in much less
 _LOCK_PAUSE = 0.02  # seconds between two tries
 _MAX_LOOKED_AT = 1_000  # names of a folder among which the one is searched that was meant
@@ -118,6 +119,17 @@ def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
         count = os.pwrite(fd, view, offset)
         view = view[count:]
         offset += count
+
+
+def start_writing(fd: int, offset: int, length: int) -> None:
+    """Have the kernel begin to write this part of a file to its device; returns without waiting.
+
+    ``sync_file_range`` would say just that, and Python does not offer it. This advice starts
+    writing as well, and drops only pages that are written already: none of a part that is new. A
+    file system that does not know the advice loses nothing by that.
+    """
+    with suppress(OSError):
+        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def clone(source: int, target: int) -> bool:

@@ -137,7 +137,7 @@ class _TreeWriter:
         with located(node.label), located("config"):
             config = self._config(node)
         if not edits and config is None:
-            return self._finish(node.descriptor, node.raw, node.descriptor.media_type)
+            return self._finish(node.descriptor, node.raw, node.descriptor.media_type, same=True)
         media_type = node.manifest.media_type
         if edits and mediatypes.is_docker(media_type):
             # Encrypted layers exist in OCI alone, so the whole manifest becomes OCI.
@@ -184,8 +184,11 @@ class _TreeWriter:
         parse_index(raw, media_type)
         return self._finish(node.descriptor, raw, media_type)
 
-    def _finish(self, old: Descriptor, raw: bytes, media_type: str) -> _Written:
-        digest = Digest.of(raw, old.digest.algorithm)
+    def _finish(
+        self, old: Descriptor, raw: bytes, media_type: str, *, same: bool = False
+    ) -> _Written:
+        # what was read under its digest is not hashed again
+        digest = old.digest if same else Digest.of(raw, old.digest.algorithm)
         self._destination.put_manifest(raw, digest, media_type)
         new = Descriptor(media_type, digest, len(raw), old.annotations, (), old.platform)
         return _Written(new, raw)

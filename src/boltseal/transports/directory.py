@@ -90,6 +90,8 @@ class DirectoryDestination(LayoutDestination):
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
         place = self._reference.location
+        with files.storage_errors(f"writing to the folder {place}"):
+            self._stage.settle()
         with (
             files.storage_errors(f"writing to the folder {place}"),
             files.directory_lock(self._fd),

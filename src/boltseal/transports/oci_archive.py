@@ -207,6 +207,11 @@ class ArchiveDestination:
         with files.storage_errors(f"writing the archive {self._reference.location}"):
             files.write_all(self._target.fd, data, offset)
 
+    def start_writing(self, offset: int, length: int) -> None:
+        """What has been written there stays as it is; what goes to a pipe needs no device."""
+        if isinstance(self._target, archive_file.FileTarget):
+            files.start_writing(self._target.fd, offset, length)
+
     def finished(self, start: int, end: int, size: int, digest: Digest) -> None:
         """Name the blob whose content stands behind the header at ``start``, unless it is there."""
         with self._lock:
@@ -249,6 +254,7 @@ class _ArchiveBlob:
         self._data = start + head
         self._size = size
         self._count = 0
+        self._begun = 0  # up to where the kernel is writing
         self._open = True
 
     def write(self, data: memoryview) -> None:
@@ -258,6 +264,9 @@ class _ArchiveBlob:
             )
         self._archive.write_at(data, self._data + self._count)
         self._count += len(data)
+        if self._count - self._begun >= files.WRITE_STEP:
+            self._archive.start_writing(self._data + self._begun, self._count - self._begun)
+            self._begun = self._count
 
     def commit(self, digest: Digest) -> None:
         if self._count != self._size:

@@ -236,6 +236,8 @@ class LayoutDestination:
         self._expected = digest
 
     def commit(self, root: Descriptor, document: Mapping[str, Any]) -> None:
+        with files.storage_errors(f"writing to the layout {self._reference.location}"):
+            self._stage.settle()  # takes its time, so not under the lock
         with (
             files.storage_errors(f"writing to the layout {self._reference.location}"),
             files.directory_lock(self._fd),

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import itertools
 import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from boltseal.spec.descriptor import Descriptor
 
 
+_SMALL_BYTES = 1 << 20  # a larger blob is made durable by itself
+_TOGETHER = 128  # small blobs that are made durable together, each with an open file
+
+
 class Staging:
     """The hidden folder, locked while its owner lives. The caller holds the parent's lock."""
 
@@ -31,6 +36,8 @@ class Staging:
         self._ready: dict[Digest, str] = {}
         self._numbers = itertools.count(1)
         self._mode = files.umask_mode()
+        self._lock = threading.Lock()
+        self._unsettled: list[int] = []  # small blobs that are not durable yet
 
     def open(self) -> None:
         """Make the folder; :meth:`close` is safe whatever becomes of this."""
@@ -60,7 +67,7 @@ class Staging:
             if not self._share(reader.fd, blob):
                 blob.abort()
                 return False
-            self._verify(blob.name, descriptor)
+            _verify(blob.fd, descriptor)
             blob.commit(descriptor.digest)
         except BaseException:
             blob.abort()
@@ -68,6 +75,7 @@ class Staging:
         return True
 
     def _share(self, source: int, blob: StagedBlob) -> bool:
+        """A link's own descriptor replaces the one of the empty file that it takes the place of."""
         if files.clone(source, blob.fd):
             return True
         if not files.may_share(source):
@@ -78,31 +86,52 @@ class Staging:
         except OSError:
             return False  # another file system, or none that has links
         blob.is_link = True
+        os.close(blob.fd)
+        blob.fd = -1
+        blob.fd = files.open_regular(blob.name, dir_fd=self._fd)
         return True
 
-    def _verify(self, name: str, descriptor: Descriptor) -> None:
-        fd = files.open_regular(name, dir_fd=self._fd)
-        shared = FileReader(fd, 0, os.fstat(fd).st_size)
-        try:
-            if shared.length != descriptor.size:
-                raise SizeMismatchError(
-                    f"blob {descriptor.digest} has {shared.length} bytes, not {descriptor.size}"
-                )
-            found = digest_of(shared, descriptor.digest.algorithm)
-        finally:
-            shared.close()
-        if found != descriptor.digest:
-            raise DigestMismatchError(f"the blob's digest is {found}, not what names it")
+    def finished(self, blob: StagedBlob, digest: Digest) -> None:
+        """A blob is complete: keep it under its digest, readable by others; takes ``blob.fd``.
 
-    def finished(self, name: str, fd: int, digest: Digest, *, is_link: bool) -> None:
-        """A blob is complete: keep it under its digest, durable and readable by others."""
-        if not is_link:
-            os.fchmod(fd, self._mode)
-        os.fsync(fd)
-        if digest in self._ready:
-            os.unlink(name, dir_fd=self._fd)
+        Large ones are durable after this, small ones after :meth:`settle`.
+        """
+        if not blob.is_link:
+            os.fchmod(blob.fd, self._mode)
+        size = os.fstat(blob.fd).st_size
+        if size >= _SMALL_BYTES:
+            os.fsync(blob.fd)
         else:
-            self._ready[digest] = name
+            files.start_writing(blob.fd, 0, size)
+        with self._lock:
+            if digest in self._ready:
+                os.unlink(blob.name, dir_fd=self._fd)
+                size = _SMALL_BYTES
+            else:
+                self._ready[digest] = blob.name
+            fd, blob.fd = blob.fd, -1
+            if size < _SMALL_BYTES:
+                self._unsettled.append(fd)
+            full = len(self._unsettled) >= _TOGETHER
+        if size >= _SMALL_BYTES:
+            os.close(fd)
+        if full:
+            self.settle()
+
+    def settle(self) -> None:
+        """Small blobs are made durable together: the file system then commits once for many.
+
+        They stay open until then, so that the kernel can report to nobody else that it could not
+        write one.
+        """
+        with self._lock:
+            waiting, self._unsettled = self._unsettled, []
+        try:
+            for fd in waiting:
+                os.fsync(fd)
+        finally:
+            for fd in waiting:
+                os.close(fd)
 
     def dropped(self, name: str) -> None:
         """A blob was abandoned."""
@@ -139,6 +168,8 @@ class Staging:
 
     def close(self) -> None:
         """Remove the folder and everything that still waits in it."""
+        while self._unsettled:
+            os.close(self._unsettled.pop())
         with suppress(OSError):
             if self._fd >= 0:
                 files.remove(self._name, self._fd, self._parent)
@@ -160,6 +191,17 @@ def digest_of(reader: FileReader, algorithm: str) -> Digest:
     return Digest.finish(hasher)
 
 
+def _verify(fd: int, descriptor: Descriptor) -> None:
+    shared = FileReader(fd, 0, os.fstat(fd).st_size, borrowed=True)
+    if shared.length != descriptor.size:
+        raise SizeMismatchError(
+            f"blob {descriptor.digest} has {shared.length} bytes, not {descriptor.size}"
+        )
+    found = digest_of(shared, descriptor.digest.algorithm)
+    if found != descriptor.digest:
+        raise DigestMismatchError(f"the blob's digest is {found}, not what names it")
+
+
 def exists(name: str, folder: int) -> bool:
     """Whether there is anything of this name, a broken link too."""
     try:
@@ -178,17 +220,19 @@ class StagedBlob:
         self.fd = fd
         self.is_link = False
         self._offset = 0
+        self._begun = 0  # up to where the kernel is writing
 
     def write(self, data: memoryview) -> None:
         with files.storage_errors("writing a blob"):
             files.write_all(self.fd, data, self._offset)
         self._offset += len(data)
+        if self._offset - self._begun >= files.WRITE_STEP:
+            files.start_writing(self.fd, self._begun, self._offset - self._begun)
+            self._begun = self._offset
 
     def commit(self, digest: Digest) -> None:
         with files.storage_errors("writing a blob"):
-            self._staging.finished(self.name, self.fd, digest, is_link=self.is_link)
-        os.close(self.fd)
-        self.fd = -1
+            self._staging.finished(self, digest)
 
     def abort(self) -> None:
         if self.fd >= 0:
