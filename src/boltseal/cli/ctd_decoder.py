@@ -35,8 +35,8 @@ standard output. It stands in for imgcrypt's ctd-decoder.
   --decryption-keys-path DIR  every file below this folder is a key; links are followed to what is
                               inside of it (Kubernetes mounts secrets in that way)
   -k, --key KEY               one more key, as in boltseal decrypt -k (repeatable)
-  --release verified          hand out plaintext only after size, digest and HMAC of the whole layer
-                              were right (default); TMPDIR is where a large layer waits, encrypted
+  --release verified          hand out plaintext only after size and HMAC of the whole layer were
+                              right (default); TMPDIR is where a large layer waits, encrypted
   --release early             hand it out as it comes, as imgcrypt does: containerd then unpacks
                               what may turn out to be forged
   --version, --help

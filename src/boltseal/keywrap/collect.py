@@ -97,13 +97,15 @@ class Collection:
     def _with_certificates(self, identity: Identity) -> Identity:
         if not self._certificates or not isinstance(identity, FileIdentity):
             return identity
-        from boltseal.keywrap.pkcs7.keys import Pkcs7Identity, subjects_of
+        from boltseal.keywrap.pkcs7.keys import subjects_of
+        from boltseal.keywrap.pkcs7.later import LaterIdentity
 
         members: list[Identity] = []
         for member in identity.members:
-            if isinstance(member, Pkcs7Identity):
-                mine = [one for one in self._certificates if member.fits(one)]
-                members.append(replace(member, subjects=subjects_of(mine)))
+            if isinstance(member, LaterIdentity):
+                loaded = member.loaded()
+                mine = [one for one in self._certificates if loaded.fits(one)]
+                members.append(replace(loaded, subjects=subjects_of(mine)))
             else:
                 members.append(member)
         return FileIdentity(tuple(members))

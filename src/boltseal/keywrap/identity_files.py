@@ -148,9 +148,9 @@ def _rsa_or_ec(raw: bytes, label: str, passphrase: Callable[[], bytes | None]) -
     key = load_private(raw, label, passphrase)
     members: list[Identity] = [JweIdentity(key, label)]
     if key.kty == "RSA":
-        from boltseal.keywrap.pkcs7.keys import Pkcs7Identity
+        from boltseal.keywrap.pkcs7.later import LaterIdentity
 
-        members.append(Pkcs7Identity(key.rsa_private(), label))
+        members.append(LaterIdentity(key.rsa_private(), label))
     return FileIdentity(tuple(members))
 
 

@@ -6,7 +6,6 @@ What stands in a file of certificates is checked here for every kind of recipien
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -76,6 +75,8 @@ def subject_of(certificate: x509.Certificate) -> Subject:
 
 def thumbprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the certificate, base64url (RFC 7515 section 4.1.8)."""
+    import hashlib
+
     from cryptography.hazmat.primitives.serialization import Encoding
 
     digest = hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()

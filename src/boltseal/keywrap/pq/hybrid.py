@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
 import re
 from dataclasses import dataclass, field
@@ -46,6 +45,8 @@ class PublicKey:
     @property
     def thumbprint(self) -> str:
         """SHA-256 over the SubjectPublicKeyInfo, base64url."""
+        import hashlib
+
         digest = hashlib.sha256(self.to_der()).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -109,6 +110,8 @@ class PrivateKey:
 
     def _expand(self) -> tuple[mlkem.MLKEM768PrivateKey, x25519.X25519PrivateKey]:
         """The two keys that the seed stands for (section 5.2 of the draft)."""
+        import hashlib
+
         from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 
         expanded = hashlib.shake_256(self.seed).digest(96)
