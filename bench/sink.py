@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from bench import image
 from boltseal.keywrap.parse import parse_keyring, parse_recipient
 from boltseal.layer.decrypt import decrypt_layer, unlock_layer
 from boltseal.layer.encrypt import encrypt_layer
 from boltseal.spec.descriptor import Descriptor
+from boltseal.transports.base import FileReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from boltseal.spec.digest import Digest
-
-
-class Source:
-    """A file, unbuffered."""
-
-    def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("rb", buffering=0)
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        return int(self._file.readinto(buffer))  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class Sink:
@@ -52,7 +41,9 @@ class Sink:
 def main(verb: str, folder: Path, key: str) -> None:
     described = image.manifest(folder)["layers"][0]
     layer = Descriptor.from_json(described, "layer")
-    source, sink = Source(image.blob(folder, described["digest"])), Sink()
+    # The reader that layouts have, too.
+    fd = os.open(image.blob(folder, described["digest"]), os.O_RDONLY)
+    source, sink = FileReader(fd, 0, layer.size), Sink()
     work: Callable[[], object]
     if verb == "encrypt":
         recipient = parse_recipient(key)
