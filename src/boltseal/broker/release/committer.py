@@ -112,7 +112,8 @@ class Committer:
         self._expected = expected
         self._most = most
         self._linger = linger
-        self._queue: queue.Queue[Item] = queue.Queue(most_waiting)
+        self._most_waiting = most_waiting
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()  # None: wake up
         self._swept = 0.0
         self._ticked = 0.0
         self._stopping = threading.Event()
@@ -128,10 +129,9 @@ class Committer:
         with self._lock:
             if self._stopping.is_set():
                 raise RefusedError("unavailable", "the broker is stopping")
-            try:
-                self._queue.put_nowait(item)
-            except queue.Full:
-                raise RefusedError("unavailable", "too many decisions wait to be written") from None
+            if self._queue.qsize() >= self._most_waiting:
+                raise RefusedError("unavailable", "too many decisions wait to be written")
+            self._queue.put(item)
 
     @property
     def waiting(self) -> int:
@@ -142,6 +142,7 @@ class Committer:
         """Take no more, and write down what waits; whether it is done in time."""
         with self._lock:
             self._stopping.set()
+            self._queue.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -159,23 +160,23 @@ class Committer:
 
     def _gather(self) -> list[Item]:
         """The next items, as many as there are; none after a while without any."""
-        try:
-            found = [self._queue.get(timeout=0.05 if self._stopping.is_set() else _TICK)]
-        except queue.Empty:
-            return []
-        until = time.monotonic() + self._linger
+        found: list[Item] = []
+        until = time.monotonic() + (0.0 if self._stopping.is_set() else _TICK)
         while len(found) < self._most:
+            # worth waiting for others only if there are any, and not for long
+            if found and self._expected() <= len(found):
+                until = 0.0
             try:
-                found.append(self._queue.get_nowait())
-            except queue.Empty:
-                # worth waiting for others only if there are any, and not for long
                 left = until - time.monotonic()
-                if left <= 0 or self._expected() <= len(found):
-                    break
-                try:
-                    found.append(self._queue.get(timeout=left))
-                except queue.Empty:
-                    break
+                one = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if one is None:
+                until = 0.0
+                continue
+            if not found:
+                until = min(until, time.monotonic() + self._linger)
+            found.append(one)
         return found
 
     def _write(self, items: list[Item]) -> None:
