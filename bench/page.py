@@ -93,6 +93,8 @@ def _quoted(found: results.Results) -> Iterator[str]:
             pair = " | ".join(_figure(case, who) for who in (mine, peer))
             seen = figures.ratio(case, peer).text(".2f", " x")
             yield f"| {case['title']} | {pair} by {peer} | {seen} |"
+    yield ""
+    yield "[All figures](docs/performance.md), the machine, and what was tried and did not help."
 
 
 def _figure(case: dict[str, Any], who: str) -> str:
