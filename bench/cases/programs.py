@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from bench import image
 from bench.case import BARE, GIB, KIB, MIB, OURS, Case, Plan, Run, Target
 from bench.measure import CommandError
-from bench.workbench import boltseal, call, oci, program, remove
+from bench.workbench import boltseal, call, check_plain, check_sealed, oci, program, remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +174,12 @@ def peaking(bench: Workbench, size: int, *, verb: str) -> Iterator[Plan]:
     sealing = verb in ("encrypt", "push")
     who = ["-r", bench.public()] if sealing else ["-k", key]
     command = boltseal("encrypt" if sealing else "decrypt", "-q", source, target, *who)
-    yield Plan({OURS: Run(tuple(command))}, lambda _who: remove(out))
+
+    def after(who: str) -> None:
+        if verb != "push":  # what was pushed is looked at in the cases of the registry
+            (check_sealed if sealing else check_plain)(who, out, plain)
+
+    yield Plan({OURS: Run(tuple(command))}, lambda _who: remove(out), after)
     remove(out)
     bench.drop_registries()
 
