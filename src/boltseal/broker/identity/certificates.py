@@ -44,8 +44,12 @@ def load(chain: Sequence[bytes]) -> list[x509.Certificate]:
         for one in found:
             # the library reads these when they are asked for
             _ = one.subject, one.issuer, one.extensions, one.not_valid_after_utc
+        subjects = {one.subject.public_bytes() for one in found[1:]}
     except Exception:  # noqa: BLE001  whatever the library raises
         raise RefusedError("unauthenticated", "a client certificate cannot be read") from None
+    if len(subjects) < len(found) - 1:
+        # with several of one name there are as many paths to try as there are ways to order them
+        raise RefusedError("unauthenticated", "a client sent two authorities of one name")
     return found
 
 

@@ -19,6 +19,7 @@ from boltseal.jose import jwt
 
 if TYPE_CHECKING:
     import http.client
+    import socket
     from collections.abc import Callable, Mapping
 
 FETCH_SECONDS: Final = 5.0  # of one fetch as a whole
@@ -73,23 +74,32 @@ def fetch(source: Source, seconds: float = FETCH_SECONDS) -> bytes:
 
     if not is_allowed(source.uri):
         raise KeysUnavailableError("the address is neither https nor loopback")
-    end = time.monotonic() + seconds
     try:
         connection = _connection(source, seconds)
     except (OSError, ValueError):
         raise KeysUnavailableError("the authority for the server cannot be used") from None
-    watch = threading.Timer(seconds, _cut, (connection,))
-    watch.daemon = True
-    watch.start()
+    late = threading.Event()
+    watch: threading.Timer | None = None
     try:
-        return _answer(connection, source)
+        connection.connect()
+        # each read has its own time-out, which a byte now and then keeps from ever coming
+        watch = threading.Timer(seconds, _cut, (connection.sock, late))
+        watch.daemon = True
+        watch.start()
+        raw, problem = _answer(connection, source), ""
+    except KeysUnavailableError as error:
+        raw, problem = b"", str(error)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        late = time.monotonic() >= end
-        reason = f"it took over {seconds:g} seconds" if late else type(error).__name__
-        raise KeysUnavailableError(f"the keys cannot be fetched: {reason}") from None
+        raw, problem = b"", f"the keys cannot be fetched: {type(error).__name__}"
     finally:
-        watch.cancel()
+        if watch is not None:
+            watch.cancel()
         connection.close()
+    if late.is_set():
+        raise KeysUnavailableError(f"the keys cannot be fetched: it took over {seconds:g} seconds")
+    if problem:
+        raise KeysUnavailableError(problem)
+    return raw
 
 
 def _connection(source: Source, seconds: float) -> http.client.HTTPConnection:
@@ -122,12 +132,13 @@ def _answer(connection: http.client.HTTPConnection, source: Source) -> bytes:
     return raw
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
-    """End whatever waits for this connection."""
+def _cut(sock: socket.socket, late: threading.Event) -> None:
+    """End whatever waits for this socket (below TLS, whose own shutdown another thread may use)."""
     import socket
 
-    with contextlib.suppress(OSError, AttributeError):
-        connection.sock.shutdown(socket.SHUT_RDWR)
+    late.set()
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 @dataclass(slots=True)
