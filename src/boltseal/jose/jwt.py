@@ -195,7 +195,7 @@ def _key(entry: Mapping[str, Any], kid: str, what: str) -> VerificationKey | Non
     fitting = tuple(
         name
         for name, (needed, on) in _ALGORITHMS.items()
-        if kty == needed and on in {None, curve} and entry.get("alg", name) == name
+        if kty == needed and (on is None or on == curve) and entry.get("alg", name) == name
     )
     if not fitting or not _verifies(entry):
         return None
