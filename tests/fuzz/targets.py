@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuzz import bulk, bundles, planted, readers, runtimes, seeds
+from fuzz import bulk, bundles, planted, readers, runtimes, seeds, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +127,7 @@ TARGETS = (
     Target("bulk", bulk.reader, bulk.given, bulk.WORDS, seeds.large_json),
     Target("layer-archive", bundles.layer, bundles.layers, bundles.WORDS, bundles.large),
     Target("image-config", bundles.config, bundles.configs, bundles.CONFIG_WORDS, seeds.large_json),
+    Target("jwt", tokens.reader, tokens.tokens, tokens.WORDS, seeds.large_json),
     Target("der", readers.der, seeds.pkcs7_packets, _DER, seeds.large_der),
 )  # fmt: skip
 _PLANTED = tuple(
