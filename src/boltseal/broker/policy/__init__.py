@@ -1,0 +1,1 @@
+"""Who may do what with which key: Cedar policies, and every verdict explained."""
