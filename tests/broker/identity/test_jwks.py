@@ -138,6 +138,21 @@ def test_keys_are_refreshed_while_they_are_used(source: Source) -> None:
     assert answers == []
 
 
+def test_a_set_that_lay_idle_is_fetched_before_it_is_used(
+    server: KeyServer, source: Source
+) -> None:
+    clock = Clock()
+    sets = KeySets(clock=clock)
+    assert set(sets.keys(source, "first")) == {"first"}
+    server.sends(json.dumps(key_set(SECOND)).encode())
+    clock.now += jwks.OLD_SECONDS + 1
+    assert set(sets.keys(source, "first")) == {"second"}
+    server.sends(b"", 503)
+    for _ in range(2):  # the second time nobody waits for an issuer that is away
+        clock.now += jwks.OLD_SECONDS + 1
+        assert set(sets.keys(source, "second")) == {"second"}
+
+
 def test_one_fetch_for_all_who_wait(source: Source) -> None:
     gate = threading.Event()
     calls: list[Source] = []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FETCH_SECONDS: Final = 5.0  # of one fetch as a whole
 WAIT_SECONDS: Final = 6.0  # that a request waits for one
 REFRESH_SECONDS: Final = 300  # a set that is older is fetched again, while it goes on being used
+OLD_SECONDS: Final = 600  # a set that is older is fetched again before it is used, if it can be
 STALE_SECONDS: Final = 6 * 3600  # a set that is older, its issuer being away, is used no longer
 UNKNOWN_SECONDS: Final = 60  # between two fetches for a kid that is not in the set
 RETRY_SECONDS: Final = 10  # between two fetches while there is no set at all
@@ -184,7 +185,8 @@ class KeySets:
             if entry.keys is not None and kid in entry.keys:
                 if now - entry.fetched > REFRESH_SECONDS and since > UNKNOWN_SECONDS:
                     self._start(source, entry)
-                return entry.keys
+                if not self._waits_for_newer(entry, now):
+                    return entry.keys
             pause = RETRY_SECONDS if entry.keys is None else UNKNOWN_SECONDS
             if entry.running is None and since > pause:
                 self._start(source, entry)
@@ -201,6 +203,19 @@ class KeySets:
                 entry.waiting -= 1
         with self._lock:
             return self._known(entry)
+
+    @staticmethod
+    def _waits_for_newer(entry: _Entry, now: float) -> bool:
+        """Whether a set that nobody asked for in a while is better looked at first.
+
+        A key may have been taken out of it. While the issuer is away that would only cost time.
+        """
+        return (
+            entry.running is not None
+            and not entry.problem
+            and entry.waiting < MAX_WAITING
+            and now - entry.fetched > OLD_SECONDS
+        )
 
     @staticmethod
     def _known(entry: _Entry) -> Mapping[str, jwt.VerificationKey]:
