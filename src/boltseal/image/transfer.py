@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from boltseal._io import pipeline
 from boltseal.errors import NotFoundError, located
 from boltseal.image.parallel import attempt_layer
 from boltseal.image.tree import IndexNode, ManifestNode, Node, OpaqueNode
-from boltseal.layer.stream import CheckedReader
+from boltseal.layer.stream import CheckedReader, interrupt_of
 from boltseal.spec import edit, mediatypes
 from boltseal.spec.annotations import ATTESTATION_DIGEST
 from boltseal.spec.descriptor import Descriptor
@@ -73,9 +72,7 @@ def copy_blob(
         writer = destination.create(descriptor.size, descriptor.digest.algorithm)
         try:
             checked = CheckedReader(descriptor, reader, tick)
-            pipeline.run(
-                checked.read_into, [lambda chunk: writer.write(chunk.data)], size=descriptor.size
-            )
+            checked.run([lambda chunk: writer.write(chunk.data)], interrupt_of(writer))
             checked.finish()
             writer.commit(descriptor.digest)
         finally:

@@ -1,8 +1,7 @@
 """JSON Web Encryption in JSON serialisation (RFC 7516 section 7.2), as the image format uses it.
 
-Parsing needs no key and no JOSE library, so that ``inspect`` is quick. Nor does opening what
-writers of images make, see ``opening``; anything else goes to jwcrypto, one recipient at a time and
-in flattened form: the general form as go-jose writes it repeats
+Parsing needs no key and no JOSE library, so that ``inspect`` is quick. Decrypting hands one
+recipient at a time to jwcrypto, in flattened form: the general form as go-jose writes it repeats
 the first recipient's ``encrypted_key`` at the top, which strict parsers refuse.
 """
 
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from boltseal._io import b64, strictjson
 from boltseal.errors import LimitExceededError, MalformedError
-from boltseal.jose import algorithms, opening
+from boltseal.jose import algorithms
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -98,29 +97,22 @@ def parse(raw: bytes) -> Jwe:
 
 def decrypt(jwe: Jwe, recipient: JweRecipient, key: Key) -> bytes:
     """The content, opened for one recipient; raises WrongKeyError."""
-    if recipient.algorithm not in algorithms.algorithms_for(key.kty):
-        raise WrongKeyError(f"{recipient.algorithm[:40]} takes another kind of key")
-    encryption = str(recipient.header["enc"])
-    try:
-        if opening.handles(recipient.algorithm, encryption):
-            return opening.decrypt(recipient.header, jwe.shared, recipient.encrypted_key, key.key)
-        return _by_library(jwe, recipient, key, encryption)
-    except Exception:  # noqa: BLE001  whatever the libraries raise
-        # jwcrypto, cryptography and ValueError all end up here; which one it was says nothing
-        # that could be relied on, and may not leak into a message
-        raise WrongKeyError("it does not open with this key") from None
-
-
-def _by_library(jwe: Jwe, recipient: JweRecipient, key: Key, encryption: str) -> bytes:
     from jwcrypto.jwe import JWE
 
+    if recipient.algorithm not in algorithms.algorithms_for(key.kty):
+        raise WrongKeyError(f"{recipient.algorithm[:40]} takes another kind of key")
     flat = {**jwe.shared, "encrypted_key": recipient.encrypted_key}
     if recipient.unprotected:
         flat["header"] = dict(recipient.unprotected)
-    token = JWE(algs=[recipient.algorithm, encryption])
-    token.deserialize(json.dumps(flat))
-    token.decrypt(key.jwk, max_plaintext=_MAX_CONTENT_BYTES)
-    return bytes(token.payload)
+    token = JWE(algs=[recipient.algorithm, str(recipient.header["enc"])])
+    try:
+        token.deserialize(json.dumps(flat))
+        token.decrypt(key.jwk, max_plaintext=_MAX_CONTENT_BYTES)
+        return bytes(token.payload)
+    except Exception:  # noqa: BLE001  whatever the library raises
+        # jwcrypto, cryptography and ValueError all end up here; which one it was says nothing
+        # that could be relied on, and may not leak into a message
+        raise WrongKeyError("it does not open with this key") from None
 
 
 def encrypt(secret: bytes, keys: Sequence[tuple[Key, bool]]) -> bytes:

@@ -187,7 +187,12 @@ class Staging:
 def digest_of(reader: FileReader, algorithm: str) -> Digest:
     """The digest of everything a reader holds."""
     hasher = hashlib.new(algorithm)
-    run(reader.readinto, [lambda chunk: hasher.update(chunk.data)], size=reader.length)
+    run(
+        reader.readinto,
+        [lambda chunk: hasher.update(chunk.data)],
+        size=reader.length,
+        blocks=reader.blocks,
+    )
     return Digest.finish(hasher)
 
 

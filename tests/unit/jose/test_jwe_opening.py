@@ -1,4 +1,4 @@
-"""Our way through a JWE beside jwcrypto's: the same content, and the same refusals."""
+"""Opening one recipient of a JWE: every algorithm on the list, and senders' keys that are none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from boltseal._io import b64
-from boltseal.jose import algorithms, jwe, jwk, opening
+from boltseal.jose import algorithms, jwe, jwk
 
 SECRET = b'{"symkey":"a"}'
 GCM = ("A128GCM", "A192GCM", "A256GCM")
@@ -33,7 +33,6 @@ def sealed(key: jwk.Key, algorithm: str, encryption: str = "A256GCM", **header: 
 def opened(packet: Any, key: jwk.Key) -> bytes:
     parsed = jwe.parse(json.dumps(packet).encode())
     one = parsed.recipients[0]
-    assert opening.handles(one.algorithm, str(one.header["enc"]))
     return jwe.decrypt(parsed, one, key)
 
 
@@ -69,6 +68,7 @@ def changed_epk(change: dict[str, Any]) -> Any:
         {"kty": "OKP"},
         {"crv": "P-384"},
         {"x": b64.encode_url(bytes(32))},
+        {"x": b64.encode_url(bytes(32)), "y": b64.encode_url(bytes(32))},
         {"y": b64.encode_url(b"\1" * 32)},
         {"x": b64.encode_url(bytes(31))},
         {"x": 7},
@@ -79,19 +79,6 @@ def changed_epk(change: dict[str, Any]) -> Any:
 def test_a_senders_key_that_is_none(change: dict[str, Any]) -> None:
     with pytest.raises(jwe.WrongKeyError):
         opened(changed_epk(change), EC_KEYS[0])
-
-
-def test_a_point_off_the_curve_is_refused_before_it_is_used() -> None:
-    epk = {
-        "kty": "EC",
-        "crv": "P-256",
-        "x": b64.encode_url(bytes(32)),
-        "y": b64.encode_url(bytes(32)),
-    }
-    with pytest.raises(ValueError, match="curve"):
-        opening.decrypt(
-            {"alg": "ECDH-ES+A256KW", "enc": "A256GCM", "epk": epk}, {}, "", EC_KEYS[0].key
-        )
 
 
 @pytest.mark.parametrize(("name", "size"), [("iv", 11), ("iv", 16), ("tag", 12), ("tag", 17)])
@@ -111,7 +98,6 @@ def test_the_thumbprint_is_the_librarys(key: jwk.Key) -> None:
 
 
 @pytest.mark.parametrize("encryption", ["A128CBC-HS256", "A192CBC-HS384", "A256CBC-HS512"])
-def test_the_rest_is_the_librarys(encryption: str) -> None:
-    assert not opening.handles("RSA-OAEP", encryption)
+def test_content_under_cbc(encryption: str) -> None:
     parsed = jwe.parse(json.dumps(sealed(RSA_KEY, "RSA-OAEP", encryption)).encode())
     assert jwe.decrypt(parsed, parsed.recipients[0], RSA_KEY) == SECRET
