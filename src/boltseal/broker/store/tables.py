@@ -182,6 +182,21 @@ admins = Table(
     Column("revoked", BigInteger),  # when
 )
 
+# Who is signed in at the console, on any replica. Of a session's random id only the hash is here.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id_hash", _HASH, primary_key=True),
+    Column("kind", String(16), nullable=False),  # token, oidc
+    Column("name", _WORDS, nullable=False),  # the administrator, or the principal's id
+    Column("tenant", _NAME, nullable=False),
+    Column("principal", Text, nullable=False),  # JSON, of kind oidc alone
+    Column("created", BigInteger, nullable=False),
+    Column("seen", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Index("sessions_expires", "expires"),
+)
+
 # The data keys that seal private keys, each wrapped by one root key or, while the root key is being
 # exchanged, by two of them.
 root_keys = Table(

@@ -183,6 +183,18 @@ def _broker() -> None:
         _number("revoked", null=True),
     )
     op.create_table(
+        "sessions",
+        _part("id_hash", _HASH),
+        _text("kind", sa.String(16)),
+        _text("name", _WORDS),
+        _text("tenant", _NAME),
+        _text("principal"),
+        _number("created"),
+        _number("seen"),
+        _number("expires"),
+    )
+    op.create_index("sessions_expires", "sessions", ["expires"])
+    op.create_table(
         "root_keys",
         sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
         _part("root", sa.String(80)),
