@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from boltseal.broker.identity import certificates as chains
 from boltseal.broker.identity.authenticate import REMEMBER_SECONDS, Known, authenticate
 from boltseal.broker.identity.evidence import Attested, EvidenceError
+from boltseal.broker.identity.jwks import KeySets, KeysUnavailableError
 from boltseal.broker.model import Assurance, Presented, PrincipalKind, RefusedError
 from boltseal.jose import jwt
 from support.broker_identity import (
@@ -31,6 +32,8 @@ from support.broker_identity import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from boltseal.broker.identity.jwks import Source
 
 ROOT, MESH = authority("EU", 40), authority("mesh", 41)
 HOST = client(ROOT, sans("urn:boltseal:label:env=prod", "urn:boltseal:label:rack=r1"))
@@ -83,7 +86,9 @@ def test_a_token_says_who_and_a_certificate_on_which_host() -> None:
         assert credential in one.credentials
         found = snapshot()
         found.gone.add(("default", credential))
-        assert refused(found, presented(HOST, bearer=bearer)).code == "revoked"
+        error = refused(found, presented(HOST, bearer=bearer))
+        assert error.code == "revoked"
+        assert error.principal == one  # for the audit
 
 
 def test_credentials_that_disagree() -> None:
@@ -134,6 +139,23 @@ def test_another_tenants_trust_cannot_get_in_the_way() -> None:
         authenticate(found, request, NOW, Known(), tenant="third")
     only = FixedSnapshot([trust("hosts", "x509", **HOSTS)])
     assert authenticate(only, request, NOW, Known(), tenant="other").tenant == "default"
+
+
+def test_keys_that_cannot_be_had_are_not_a_refusal_of_the_token() -> None:
+    """It may be good: who asks is told to try again, unless another trust knows it."""
+
+    def away(source: Source) -> bytes:
+        raise KeysUnavailableError("the server of the keys answered 503")
+
+    far = {name: value for name, value in JOBS.items() if name != "jwks"}
+    far["jwks_uri"] = "https://issuer.example/keys"
+    found = FixedSnapshot([trust("far", "oidc", **far)])
+    request = presented(bearer=EC.token(claims()))
+    error = refused(found, request, keysets=KeySets(away))
+    assert (error.code, error.principal) == ("unavailable", None)
+    assert error.detail == "keys of trust far: the server of the keys answered 503"
+    found.all_trusts = [*found.all_trusts, trust("near", "oidc", **JOBS)]
+    assert authenticate(found, request, NOW, Known(KeySets(away))).trust == "near"
 
 
 def test_what_is_verified_once_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +263,7 @@ def test_evidence_that_is_not_good() -> None:
     def said(request: Presented) -> str:
         found = refused(snapshot(), request, verifiers={"chip": chip})
         assert found.code in {"unauthenticated", "malformed", "too-large"}
+        assert (found.principal is not None) is bool(request.chain)
         return found.detail
 
     assert "another request" in said(with_report(good, nonce=bytes(16)))  # replayed

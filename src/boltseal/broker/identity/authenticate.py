@@ -3,15 +3,16 @@
 1. A chain of certificates has to lead to exactly one trust, a token has to come from exactly one.
 2. With both, the token says who asks, and the certificate on which host: same tenant, no label that
    the two say differently. The host's labels come as ``host.NAME``.
-3. Evidence adds claims to that; by itself it identifies nobody.
-4. None of the credentials is revoked. That is looked up on every request, as nothing of it is
+3. None of the credentials is revoked. That is looked up on every request, as nothing of it is
    remembered; what is remembered is that a signature was valid.
+4. Evidence adds claims to that; by itself it identifies nobody.
 
 Headers, bodies and addresses say nothing here: they do not reach this room (see ``Presented``).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -94,12 +95,15 @@ def authenticate(
         principal = by_certificate or by_token  # type: ignore[assignment]
     else:
         raise RefusedError("unauthenticated", "neither a client certificate nor a token was sent")
-    for kind, attested in evidence.attest(presented, now, known.verifiers):
-        principal = with_evidence(principal, kind, attested)
-    revoked = snapshot.revoked(principal.tenant, principal.credentials)
-    if revoked is not None:
-        raise RefusedError("revoked", f"{revoked} is revoked")
-    return principal
+    try:
+        revoked = snapshot.revoked(principal.tenant, principal.credentials)
+        if revoked is not None:
+            raise RefusedError("revoked", f"{revoked} is revoked")
+        attested = evidence.attest(presented, now, known.verifiers)
+        return functools.reduce(with_evidence, attested, principal)
+    except RefusedError as error:
+        error.principal = principal  # the audit names who it was
+        raise
 
 
 def on_host(who: Principal, host: Principal) -> Principal:
@@ -129,8 +133,9 @@ def on_host(who: Principal, host: Principal) -> Principal:
     )
 
 
-def with_evidence(who: Principal, kind: str, attested: evidence.Attested) -> Principal:
+def with_evidence(who: Principal, one: tuple[str, evidence.Attested]) -> Principal:
     """What hardware says, added; raises RefusedError where it contradicts what is known."""
+    kind, attested = one
     labels.refuse_invalid(attested.labels, f"evidence {kind}")
     labels.refuse_conflicts(who.labels, attested.labels, f"what is known and evidence {kind}")
     source = f"evidence:{kind}"
