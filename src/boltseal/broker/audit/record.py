@@ -4,13 +4,15 @@ A record is canonical JSON: members sorted, ASCII, no spaces. Its hash is SHA-25
 and the link's hash is SHA-256 over the ASCII text ``boltseal audit/1``, the previous link's hash
 (32 bytes; zeros before the first), the record's hash (32 bytes) and the sequence number (8 bytes,
 big endian). So whoever has one tenant's records, and of all others only the hashes, can follow the
-whole chain. Hashes are written as 64 hexadecimal digits.
+whole chain; a random salt in each record keeps them from finding out by guessing what a hash is of.
+Hashes are written as 64 hexadecimal digits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,8 +24,9 @@ VERSION: Final = 1
 GENESIS: Final = "0" * 64  # what the first link hangs on
 MAX_RECORD_BYTES: Final = 128 * 1024
 _MARK = b"boltseal audit/1"
+_SALT_BYTES = 16
 _WHAT = "the audit record"
-_TEXTS = ("actor", "image", "kind", "outcome", "request", "subject", "tenant")
+_TEXTS = ("actor", "image", "kind", "outcome", "request", "salt", "subject", "tenant")
 _MEMBERS = {*_TEXTS, "details", "seq", "time", "v"}
 _MAX_SEQ = 2**63 - 1
 # how much of each the table's columns take; the record itself has all of it
@@ -71,6 +74,7 @@ def prepare(entry: AuditEntry) -> Prepared:
         "kind": entry.kind,
         "outcome": entry.outcome,
         "request": entry.request,
+        "salt": os.urandom(_SALT_BYTES).hex(),
     }
     tail = {
         "subject": entry.subject,
