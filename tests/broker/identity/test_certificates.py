@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -325,50 +324,3 @@ def _signed(tbs: bytes) -> bytes:
     signature = ROOT.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
     algorithm = bytes.fromhex("300a06082a8648ce3d040302")
     return der.encode(der.SEQUENCE, tbs + algorithm + der.encode(3, b"\x00" + signature))
-
-
-def test_the_twin_of_a_revoked_certificate_is_revoked() -> None:
-    """Anybody can write an ECDSA signature in a second way, and so change the fingerprint."""
-    leaf = client(ROOT)
-    order = ROOT.key.curve.group_order
-    r, s = utils.decode_dss_signature(leaf.certificate.signature)
-    twin = der.encode(
-        der.SEQUENCE,
-        leaf.certificate.tbs_certificate_bytes
-        + bytes.fromhex("300a06082a8648ce3d040302")
-        + der.encode(3, b"\x00" + utils.encode_dss_signature(r, order - s)),
-    )
-    request = dataclasses.replace(presented(leaf), chain=(twin,))
-    found = snapshot()
-    assert authenticate(found, request, NOW, Known()).id == "x509:eu:host-1"
-    fingerprint = leaf.certificate.fingerprint(hashes.SHA256()).hex()
-    assert hashlib.sha256(twin).hexdigest() != fingerprint
-    found.gone.add(("default", f"certificate:{fingerprint}"))
-    with pytest.raises(RefusedError) as caught:
-        authenticate(found, request, NOW, Known())
-    assert caught.value.code == "revoked"
-
-
-@pytest.mark.parametrize("of", ["leaf", "middle", "serial", "identity", "trust"])
-def test_what_is_revoked_is_refused_at_once(of: str) -> None:
-    middle = authority("middle", 2, by=ROOT)
-    leaf = client(middle)
-    prints = {
-        name: one.certificate.fingerprint(hashes.SHA256()).hex()
-        for name, one in (("leaf", leaf), ("middle", middle))
-    }
-    credential = {
-        "leaf": f"certificate:{prints['leaf']}",
-        "middle": f"certificate:{prints['middle']}",
-        "serial": f"serial:eu:{leaf.certificate.serial_number:x}",
-        "identity": "identity:x509:eu:host-1",
-        "trust": "trust:eu",
-    }[of]
-    found, known = snapshot(), Known()
-    assert authenticate(found, presented(leaf, middle), NOW, known)
-    found.gone.add(("another", credential))
-    assert authenticate(found, presented(leaf, middle), NOW, known)
-    found.gone.add(("default", credential))  # the same epoch even: the chain is remembered
-    with pytest.raises(RefusedError) as caught:
-        authenticate(found, presented(leaf, middle), NOW, known)
-    assert (caught.value.code, caught.value.detail) == ("revoked", f"{credential} is revoked")

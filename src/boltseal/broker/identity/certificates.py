@@ -26,6 +26,7 @@ MAX_CHAIN_BYTES = 64 * 1024
 MAX_DEPTH = 5  # certificates of authorities above a leaf
 MAX_AUTHORITIES = 50  # of one trust
 MAX_PEM = 256 * 1024  # characters
+_BIT_STRING = 0x03
 _MARK = "-----BEGIN CERTIFICATE-----"
 _PEM = "one or several certificates of authorities (CA:TRUE) in PEM"
 
@@ -44,6 +45,7 @@ def load(chain: Sequence[bytes]) -> list[x509.Certificate]:
         for one in found:
             # the library reads these when they are asked for
             _ = one.subject, one.issuer, one.extensions, one.not_valid_after_utc
+            _check_spelling(one)
         subjects = {one.subject.public_bytes() for one in found[1:]}
     except Exception:  # noqa: BLE001  whatever the library raises
         raise RefusedError("unauthenticated", "a client certificate cannot be read") from None
@@ -146,8 +148,8 @@ def names(certificate: x509.Certificate, kind: type[x509.GeneralName]) -> list[s
 def credentials(path: Sequence[x509.Certificate], trust: str) -> tuple[str, ...]:
     """What can be revoked: each certificate of the path, its serial number, the trust."""
     digests: list[str] = []
-    for place, one in enumerate(path):
-        issuer = path[min(place + 1, len(path) - 1)]
+    # the last one is as the trust has it, and its issuer may be unknown
+    for one, issuer in zip(path, [*path[1:], None], strict=True):
         digests += [f"certificate:{digest}" for digest in _fingerprints(one, issuer)]
     return (*digests, f"serial:{trust}:{path[0].serial_number:x}", f"trust:{trust}")
 
@@ -157,8 +159,8 @@ def not_after(path: Sequence[x509.Certificate]) -> int:
     return min(int(one.not_valid_after_utc.timestamp()) for one in path)
 
 
-def _fingerprints(certificate: x509.Certificate, issuer: x509.Certificate) -> list[str]:
-    """SHA-256 of the certificate, and of its twin.
+def _fingerprints(certificate: x509.Certificate, issuer: x509.Certificate | None) -> list[str]:
+    """SHA-256 of the certificate, and of its twin where its issuer is known.
 
     An ECDSA signature (r, s) is as good as (r, n - s): whoever holds a certificate can make another
     of it that has another fingerprint. Revoking either one has to hit both.
@@ -168,21 +170,36 @@ def _fingerprints(certificate: x509.Certificate, issuer: x509.Certificate) -> li
 
     raw = certificate.public_bytes(Encoding.DER)
     found = [hashlib.sha256(raw).hexdigest()]
-    key = issuer.public_key()
+    key = None if issuer is None else issuer.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):
         try:
             r, s = utils.decode_dss_signature(certificate.signature)
             other = utils.encode_dss_signature(r, key.curve.group_order - s)
-            (whole,) = der.read(raw, "the certificate")
-            parts = [
-                der.encode(one.tag, one.value)
-                for one in der.children(whole, der.SEQUENCE, "the certificate")
-            ]
+            signed, algorithm, _ = _parts(certificate)
         except (BoltsealError, ValueError):
             raise RefusedError("unauthenticated", "a client certificate cannot be read") from None
-        twin = der.encode(der.SEQUENCE, parts[0] + parts[1] + der.encode(0x03, b"\x00" + other))
+        bits = der.encode(_BIT_STRING, b"\x00" + other)
+        twin = der.encode(der.SEQUENCE, signed + algorithm + bits)
         found.append(hashlib.sha256(twin).hexdigest())
     return found
+
+
+def _parts(certificate: x509.Certificate) -> list[bytes]:
+    """What is signed, the algorithm, and the signature, each in DER. Raises BoltsealError."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    what = "the certificate"
+    (whole,) = der.read(certificate.public_bytes(Encoding.DER), what)
+    return [der.encode(one.tag, one.value) for one in der.children(whole, der.SEQUENCE, what)]
+
+
+def _check_spelling(certificate: x509.Certificate) -> None:
+    """Signatures are whole bytes; the library ignores a count of unused bits, which nothing signs.
+
+    With it the holder of a certificate could give it another fingerprint. Raises ValueError.
+    """
+    if _parts(certificate)[2] != der.encode(_BIT_STRING, b"\x00" + certificate.signature):
+        raise ValueError("unused bits")
 
 
 def _check_leaf(leaf: x509.Certificate) -> None:
