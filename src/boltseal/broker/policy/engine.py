@@ -1,28 +1,37 @@
 """The verdict on one request. Whatever goes wrong, it is no.
 
 1. Another tenant's resource is refused before any policy is looked at, so that no policy can allow
-   it. 2. So is what makes no sense for who asks. 3. Without an active policy nothing is allowed.
-4. Cedar decides: one policy that forbids outweighs all that permit. 5. An error in evaluating any
-policy means no, even if another one permits.
+   it.
+2. So is what makes no sense for who asks: hosts and clusters do not administer.
+3. Without an active policy nothing is allowed.
+4. Cedar decides: one policy that forbids outweighs all that permit.
+5. An error in evaluating any policy means no, even if another one permits.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+import json
 from typing import TYPE_CHECKING, Final
 
 import cedarpy
 
 from boltseal.broker.model import Action, Decision, PrincipalKind
-from boltseal.broker.policy import entities
+from boltseal.broker.policy import entities, explain
+from boltseal.broker.policy.compiled import Compiled, compiled
+from boltseal.broker.policy.probes import failures
+from boltseal.broker.policy.render import cut
 
 if TYPE_CHECKING:
-    from boltseal.broker.model import Circumstances, Principal, Resource, Snapshot
+    from boltseal.broker.model import (
+        Circumstances,
+        PolicySetVersion,
+        Principal,
+        Resource,
+        Snapshot,
+    )
 
-_MEMBERS: Final = frozenset(
-    ("image", "layer", "platform", "address", "time", "now", "hour", "minute", "weekday")
-)
 _RULERS: Final = (PrincipalKind.PERSON, PrincipalKind.WORKLOAD)
+_OF_KEYS: Final = (Action.UNWRAP, Action.WRAP)
 
 
 def decide(
@@ -35,36 +44,90 @@ def decide(
 ) -> Decision:
     """Whether the active policies of the resource's tenant allow it, and why.
 
-    Raises RefusedError ``unavailable`` alone, if the policies cannot be read.
+    Raises nothing but what ``snapshot.policy`` does, when the policies cannot be read.
     """
     if principal.tenant != resource.tenant:
-        return _refused(None, "who asks is of another tenant than what is asked for")
-    policy = snapshot.policy(resource.tenant)
+        return _refused("who asks is of another tenant than what is asked for")
+    return decide_by(snapshot.policy(resource.tenant), principal, action, resource, circumstances)
+
+
+def decide_by(
+    policy: PolicySetVersion | None,
+    principal: Principal,
+    action: Action,
+    resource: Resource,
+    circumstances: Circumstances,
+) -> Decision:
+    """The same by these policies, whether they are active or not. Raises nothing."""
     if policy is None:
-        return _refused(None, "no policy is active, so nothing is allowed")
+        return _refused("no policy is active, so nothing is allowed")
+    if principal.tenant != resource.tenant or policy.tenant != resource.tenant:
+        return _refused("who asks, what is asked for and the policies are not of one tenant")
+    why = _senseless(principal, action, resource)
+    if why:
+        return _refused(why, policy.version)
     try:
-        result = cedarpy.is_authorized(
-            {
-                "principal": entities.uid(principal.kind.value, principal.id),
-                "action": entities.uid("Action", action.value),
-                "resource": entities.resource_uid(resource),
-                "context": entities.context(circumstances, _MEMBERS),
-            },
-            _parsed(policy.text),
-            entities.graph(principal, resource),
-        )
+        policies = compiled(policy.text)
+        if isinstance(policies, Compiled):
+            facts = explain.Facts(principal, action, resource, circumstances)
+            return _evaluated(policies, policy.version, facts)
+        why = policies
     except Exception as error:  # noqa: BLE001  whatever it is, it is no
-        return _refused(policy.version, f"the policies cannot be evaluated: {error}")
-    errors = tuple(result.diagnostics.errors)
-    names = tuple(result.diagnostics.id_annotations_by_reason.values())
-    allowed = result.allowed and not errors
-    return Decision(allowed, policy.version, names, (), errors, "allowed" if allowed else "refused")
+        why = f"{type(error).__name__}: {error}"
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, which has no class to name here
+            raise
+        why = "Cedar failed"
+    return _failed(policy.version, why)
 
 
-@lru_cache(maxsize=256)
-def _parsed(text: str) -> cedarpy.PolicySet:
-    return cedarpy.PolicySet.from_str(text)
+def _evaluated(policies: Compiled, version: int, facts: explain.Facts) -> Decision:
+    request = {
+        "principal": entities.uid(facts.principal.kind.value, facts.principal.id),
+        "action": entities.uid("Action", facts.action.value),
+        "resource": entities.resource_uid(facts.resource),
+        "context": json.dumps(entities.context(facts.circumstances, policies.wanted)),
+    }
+    graph = entities.graph(facts.principal, facts.resource, policies.wanted)
+    result = cedarpy.is_authorized(request, policies.cedar, graph)
+    reasons = sorted(result.diagnostics.reasons)
+    names = tuple(policies.name(one) for one in reasons)
+    errors = result.diagnostics.errors
+    if errors:
+        told = tuple(f"policy {policies.name(name)}: {why}" for name, why in failures(errors))
+        first = cut("; ".join(told), explain.MAX_EXPLANATION)
+        why = f"nothing is allowed while a policy cannot be evaluated: {first}"
+        return Decision(False, version, names, (), told, why)
+    if result.allowed:
+        return Decision(
+            True, version, names, explanation=explain.named(policies, reasons, "permits")
+        )
+    if reasons:
+        return Decision(
+            False, version, names, explanation=explain.named(policies, reasons, "forbids")
+        )
+    try:
+        missing = explain.missing(policies, facts, request, graph)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        missing = ("what is missing cannot be told",)  # the verdict stands without
+    why = cut("no policy permits it: " + "; ".join(missing), explain.MAX_EXPLANATION)
+    return Decision(False, version, (), missing, explanation=why)
 
 
-def _refused(version: int | None, why: str) -> Decision:
+def _senseless(principal: Principal, action: Action, resource: Resource) -> str:
+    """What the schema has no room for; Cedar by itself would let a policy allow it."""
+    if action in _OF_KEYS:
+        return "" if resource.key is not None else f"only a key can be asked to {action.value}"
+    if principal.kind not in _RULERS:
+        return f"a {principal.kind.value} cannot {action.value}, whatever policies say"
+    return ""
+
+
+def _failed(version: int, why: str) -> Decision:
+    why = cut(why, explain.MAX_EXPLANATION)
+    told = f"the policies cannot be evaluated, so nothing is allowed: {why}"
+    return Decision(False, version, errors=(why,), explanation=told)
+
+
+def _refused(why: str, version: int | None = None) -> Decision:
     return Decision(False, version, explanation=why)

@@ -8,10 +8,14 @@ from outside is never the name of a member beside them.
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections import OrderedDict
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
+
+import cedarpy
 
 from boltseal.broker.model import Assurance
 
@@ -20,12 +24,19 @@ if TYPE_CHECKING:
 
     from boltseal.broker.model import Circumstances, Claim, Principal, Resource
 
+    Graph = cedarpy.Entities
+
 NAMESPACE: Final = "Boltseal"
 CLAIMS: Final = "claims"  # members of the context, and what their entities are called
 ASSERTED: Final = "asserted"
+MAX_KEPT: Final = 4096  # graphs in memory
+MAX_KEPT_TEXT: Final = 4096  # characters of one that is kept
+
+_lock = threading.Lock()
+_kept: OrderedDict[tuple[object, ...], Graph] = OrderedDict()
 
 
-class ContradictionError(Exception):
+class ContradictionError(ValueError):
     """Two authorities say different things under one name."""
 
 
@@ -43,8 +54,45 @@ def resource_uid(resource: Resource) -> dict[str, str]:
     return uid("Tenant", resource.tenant)
 
 
-def graph(principal: Principal, resource: Resource) -> str:
-    """Who asks and what is asked for, with what they are in: a JSON list of entities."""
+def graph(principal: Principal, resource: Resource, wanted: Collection[str]) -> Graph:
+    """Who asks and what is asked for, with what they are in, and claims if they are ``wanted``.
+
+    The same ones ask for the same keys again and again: what was built for them is kept. Raises
+    ValueError, and ContradictionError as :func:`claims` does.
+    """
+    key = resource.key
+    asked: tuple[object, ...] = (
+        principal.kind,
+        principal.id,
+        principal.trust,
+        principal.cluster,
+        principal.assurance,
+        tuple(principal.labels.items()),
+        principal.claims if CLAIMS in wanted or ASSERTED in wanted else (),
+        resource.tenant,
+        resource.project,
+    )
+    if key is not None:
+        labels = tuple(key.labels.items())
+        asked += (key.path, key.version, key.algorithm, key.published, labels)
+    with _lock:
+        found = _kept.get(asked)
+        if found is not None:
+            _kept.move_to_end(asked)
+            return found
+    built = [*facts(principal, resource), *claims(principal, wanted)]
+    text = json.dumps(built)
+    found = cedarpy.Entities.from_json_str(text)
+    if len(text) <= MAX_KEPT_TEXT:
+        with _lock:
+            _kept[asked] = found
+            if len(_kept) > MAX_KEPT:
+                _kept.popitem(last=False)
+    return found
+
+
+def facts(principal: Principal, resource: Resource) -> list[dict[str, Any]]:
+    """The entities but for claims: who asks, then what is asked for, then what that is in."""
     found = [_principal(principal)]
     project = resource.project
     if resource.key is not None:
@@ -72,7 +120,7 @@ def graph(principal: Principal, resource: Resource) -> str:
                 "parents": [uid("Tenant", resource.tenant)],
             }
         )
-    return json.dumps(found)
+    return found
 
 
 def _principal(one: Principal) -> dict[str, Any]:
@@ -140,8 +188,8 @@ def _claim(one: Claim) -> dict[str, Any]:
     return told
 
 
-def context(circumstances: Circumstances, wanted: Collection[str]) -> str:
-    """The members of ``context`` that policies use, as JSON."""
+def context(circumstances: Circumstances, wanted: Collection[str]) -> dict[str, Any]:
+    """The members of ``context`` that policies use."""
     found: dict[str, Any] = {}
     for name in (CLAIMS, ASSERTED):
         if name in wanted:
@@ -161,7 +209,7 @@ def context(circumstances: Circumstances, wanted: Collection[str]) -> str:
         found["time"] = circumstances.time
     if not _OF_TIME.isdisjoint(wanted):
         found.update(moment(circumstances.time, wanted))
-    return json.dumps(found)
+    return found
 
 
 _OF_TIME: Final = frozenset(("now", "hour", "minute", "weekday"))
