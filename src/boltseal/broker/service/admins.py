@@ -141,6 +141,8 @@ def list_admins(
 ) -> Page[Admin]:
     """A tenant's own, by name; ``*`` for those of all tenants."""
     require(database, actor, tenant, _KIND, f"administrators of {tenant}", read=True)
+    if tenant != EVERYTHING:
+        check_name(tenant, "tenant")
     check_page(size)
     table = tables.admins
     query = (

@@ -174,7 +174,8 @@ class Database:
             try:
                 with _translated():
                     yield connection
-                    connection.commit()
+                    if is_writer:
+                        connection.commit()
             finally:
                 _give_back(connection)
         finally:
@@ -266,7 +267,9 @@ def _give_back(connection: Connection) -> None:
     try:
         connection.close()
     except exc.DBAPIError:
-        connection.invalidate()
+        if not connection.closed:
+            connection.invalidate()
+            connection.close()
 
 
 def _create_file(path: str) -> None:
