@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from boltseal.broker.audit import record
@@ -156,6 +156,23 @@ class ReleaseService:
         job = _authorise_job(action, presented, target, now)
         await self._await(job)
         return job.grant()
+
+    def note(self, entry: AuditEntry, code: str, address: str) -> None:
+        """Write down a refusal of another room, such as a failed handshake, without waiting.
+
+        Beyond a number a minute it is only counted, like one of a release.
+        """
+        if not self._floods.admit(
+            entry.time, code, address=address, tenant=entry.tenant, actor=entry.actor
+        ):
+            return
+        counted = {"code": code, "address": address[:64], "since": entry.time, "summed": {code: 1}}
+        try:
+            self.committer.submit(
+                _sum(entry.time, replace(entry, details={**entry.details, **counted}))
+            )
+        except RefusedError:
+            self._floods.count(entry.time, code, address=address)
 
     def _wait(self, job: Job) -> Job:
         job.done = threading.Event()
