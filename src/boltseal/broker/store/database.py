@@ -249,8 +249,6 @@ def _translated() -> Iterator[None]:
         raise RefusedError(
             "malformed", f"the database takes no such value: {_reason(error)}"
         ) from None
-    except exc.ProgrammingError:
-        raise  # a mistake of ours, or permissions that are missing: trying again will not help
     except exc.DBAPIError as error:
         raise RefusedError("unavailable", f"the database failed: {_reason(error)}") from None
     except exc.TimeoutError:
