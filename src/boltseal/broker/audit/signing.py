@@ -284,7 +284,9 @@ def _broker(rows: list[Any]) -> str:
 
 
 def _checkpoint(broker: str, row: Any) -> Checkpoint:
-    return Checkpoint(broker, row.seq, row.time, row.hash, row.key, bytes(row.signature))
+    found = row.signature  # SQLite's columns take anything
+    signature = bytes(found) if isinstance(found, (bytes, memoryview)) else b""
+    return Checkpoint(broker, row.seq, row.time, row.hash, row.key, signature)
 
 
 def _newest(connection: Connection, broker: str) -> Checkpoint | None:
