@@ -37,6 +37,7 @@ COMMANDS = {
     "doctor": "find out what works on this host, and what to do about the rest",
     "hook": "refuse to start containers of images that no key of this host opens",
     "keyprovider": "let skopeo, podman, buildah, containerd and CRI-O use your keys",
+    "broker": "hold keys, and release what they open to hosts by policy: the key broker",
     "completion": "print a completion script for your shell",
 }
 ALIASES = {"ls": "tags", "keys": "key"}

@@ -1,0 +1,182 @@
+"""HTTP/1.1 of uvicorn, with what it leaves to proxies: bounds, deadlines, and who the TLS client is.
+
+A request is refused here, before anything of the application runs, when its head or its body is too
+large or too slow, or when it can be read in two ways. What comes further on that connection is
+dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from boltseal.broker.app.tls import chain_of
+from boltseal.keywrap.broker import protocol as wire
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from boltseal.broker.app.config import Bounds
+
+MAX_HEAD_BYTES: Final = 32 * 1024  # of a request's line and headers
+MAX_HEADERS: Final = 64
+MAX_URL_BYTES: Final = 8 * 1024
+MAX_BODY_BYTES: Final = 512 * 1024
+PEER: Final = "boltseal"  # in the scope's extensions
+_ONCE: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization"))
+_EARLY = {431: "too-large", 413: "too-large", 400: "malformed", 408: "expired"}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom a connection comes from: nothing that a header says is in here."""
+
+    address: str
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What all connections share. ``refused`` gets a reason, a code and the address."""
+
+    bounds: Bounds
+    refused: Callable[[str, str, str], None]
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. ``edge`` is set by a subclass for each server."""
+
+    edge: Edge
+
+    def __init__(self, *args: Any, closed: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._closed = closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It no longer counts."""
+        super().connection_lost(exc)
+        self._closed()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who it is, once: TLS has shaken hands by now."""
+        super().connection_made(transport)
+        chain: tuple[bytes, ...] = ()
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            chain = chain_of(tls)
+        peer = Peer(self.client[0] if self.client else "", chain)
+        self._extensions: dict[str, Any] = {PEER: peer}
+        self._address = peer.address
+        self._is_refused = False
+        self._in_head = True
+        self._head = self._body = 0
+        self._since: float | None = self.loop.time()  # when what is awaited began
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head that does not end: the parser would keep all of it."""
+        if self._is_refused:
+            return
+        if self._in_head:
+            self._head += len(data)
+        super().data_received(data)
+        if self._in_head and self._head > MAX_HEAD_BYTES and not self._is_refused:
+            self.refuse(431, "a head over the limit")
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+        self._since = self.loop.time()
+        self._in_head = True
+        self._body = 0
+
+    def on_headers_complete(self) -> None:
+        """Refuse what is too large or ambiguous before the application hears of it."""
+        self._in_head = False
+        self._head = 0
+        if self._is_refused:
+            return
+        problem = self._problem()
+        if problem is not None:
+            self.refuse(*problem)
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, which may come without a length before it."""
+        if self._is_refused:
+            return
+        self._body += len(body)
+        if self._body > MAX_BODY_BYTES:
+            self.refuse(413, "a body over the limit")
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of it is here."""
+        self._since = None
+        if not self._is_refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP."""
+        self.refuse(400, "not HTTP")
+
+    def look(self, now: float) -> None:
+        """Called about once a second: end what takes too long."""
+        since, bounds = self._since, self.edge.bounds
+        if since is None or self._is_refused or self.transport is None:
+            return
+        if now - since > (bounds.header_seconds if self._in_head else bounds.body_seconds):
+            self.refuse(408, "a slow head" if self._in_head else "a slow body")
+
+    def refuse(self, status: int, why: str) -> None:
+        """Say so, if no other answer is under way on this connection, and close it."""
+        self._is_refused = True
+        self._since = None
+        code = _EARLY[status]
+        self.edge.refused(why, code, self._address)
+        cycle = self.cycle
+        is_free = cycle is None or cycle.response_complete or not cycle.response_started
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if is_free and not self.pipeline and not self.transport.is_closing():
+            body = wire.Refusal.of(code).encode()
+            head = [
+                STATUS_LINE[status],
+                b"content-type: application/json\r\ncache-control: no-store\r\n",
+                b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
+            ]
+            self.transport.write(b"".join((*head, body)))
+        self.transport.close()
+
+    def _problem(self) -> tuple[int, str] | None:
+        headers = self.headers
+        size = len(self.url)
+        if size > MAX_URL_BYTES:
+            return 431, "an address over the limit"
+        if len(headers) > MAX_HEADERS:
+            return 431, "too many headers"
+        once = set()
+        for name, value in headers:
+            size += len(name) + len(value) + 4
+            if name in _ONCE:
+                if name in once:
+                    return 400, "a header twice"
+                once.add(name)
+                if name == b"content-length" and int(value) > MAX_BODY_BYTES:
+                    return 413, "a body over the limit"
+        if size > MAX_HEAD_BYTES:
+            return 431, "a head over the limit"
+        if b"content-length" in once and b"transfer-encoding" in once:
+            return 400, "two lengths"
+        return None
+
+
+def of(edge: Edge) -> type[Protocol]:
+    """The class of one server's connections."""
+    return type("BrokerProtocol", (Protocol,), {"edge": edge})
