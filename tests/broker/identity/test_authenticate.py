@@ -131,8 +131,9 @@ def test_another_tenants_trust_cannot_get_in_the_way() -> None:
     theirs = trust("theirs", "x509", "other", ca=middle.pem().decode())
     found = FixedSnapshot([trust("hosts", "x509", **HOSTS), theirs])
     request = presented(leaf, middle)
-    for tenant in ("default", "other"):
-        one = authenticate(found, request, NOW, Known(), tenant=tenant)
+    known = Known()
+    for tenant in ("default", "other", "default"):
+        one = authenticate(found, request, NOW, known, tenant=tenant)
         assert one.tenant == tenant
     assert "several trusts accept" in refused(found, request).detail
     with pytest.raises(RefusedError, match="several trusts accept"):
