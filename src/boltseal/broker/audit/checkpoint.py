@@ -78,17 +78,20 @@ class Checkpoint:
 
     def is_signed(self, keys: Mapping[str, Ed25519PublicKey]) -> bool:
         """Whether one of these keys, by fingerprint, signed it."""
-        from cryptography.exceptions import InvalidSignature
-
-        key = keys.get(self.key)
-        if key is None:
-            return False
         text = signed_text(self.broker, self.seq, self.time, self.hash, self.key)
-        try:
-            key.verify(self.signature, text.encode("ascii"))
-        except InvalidSignature:
-            return False
-        return True
+        key = keys.get(self.key)
+        return key is not None and is_signature(key, self.signature, text.encode("ascii"))
+
+
+def is_signature(key: Ed25519PublicKey, signature: bytes, text: bytes) -> bool:
+    """Whether this key signed this text."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def signed_text(broker: str, seq: int, time: int, link: str, key: str) -> str:

@@ -19,7 +19,7 @@ from boltseal.broker.store.database import read_head
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
@@ -60,12 +60,15 @@ def export(
     tenant: str,
     *,
     window: Window = WHOLE,
+    signer: signing.Signer | None = None,
     now: int,
 ) -> Iterator[bytes]:
     """The lines of an export, each with its end; ``*`` is all tenants.
 
     A window goes on, with links alone, to the first checkpoint after it, so that all of it is
     signed; where there is none yet, write one before (``signing.write``).
+
+    Without a ``signer`` the export as a whole is not signed, only what checkpoints sign.
 
     What the actor may is checked before this returns. Raises RefusedError, also while it is read,
     NotFoundError without an audit key.
@@ -88,11 +91,18 @@ def export(
         previous,
         now,
     )
-    return _lines(database, header, last=last, stop=stop, newest=newest)
+    return _lines(
+        database, header, last=last, stop=stop, end=lambda tally: tally.end(newest, signer)
+    )
 
 
 def _lines(
-    database: Database, header: lines.Header, *, last: int, stop: int, newest: Checkpoint | None
+    database: Database,
+    header: lines.Header,
+    *,
+    last: int,
+    stop: int,
+    end: Callable[[lines.Tally], bytes],
 ) -> Iterator[bytes]:
     tally = lines.Tally()
     yield tally.add(header.encode())
@@ -100,7 +110,7 @@ def _lines(
     while seq < stop:
         upper = min(seq + PAGE, stop)
         for row, mark in _page(database, seq, upper):
-            is_own = row.seq <= last and header.tenant in (None, row.tenant)
+            is_own = row.seq <= last and header.tenant in (None, _tenant(row.record))
             yield tally.add(
                 lines.of_record(row.record, row.hash)
                 if is_own
@@ -109,14 +119,14 @@ def _lines(
             if mark is not None:
                 yield tally.add(lines.of_checkpoint(mark))
         seq = upper
-    yield tally.end(newest)
+    yield end(tally)
 
 
 def _page(database: Database, after: int, until: int) -> Iterator[tuple[Any, Checkpoint | None]]:
     """Links with their checkpoints. What is missing in the database is missing here."""
     audit = tables.audit
     query = (
-        select(audit.c.seq, audit.c.tenant, audit.c.record, audit.c.record_hash, audit.c.hash)
+        select(audit.c.seq, audit.c.record, audit.c.record_hash, audit.c.hash)
         .where(audit.c.seq > after, audit.c.seq <= until)
         .order_by(audit.c.seq)
     )
@@ -125,6 +135,14 @@ def _page(database: Database, after: int, until: int) -> Iterator[tuple[Any, Che
     marks = {one.seq: one for one in signing.checkpoints(database, after=after, until=until)}
     for row in rows:
         yield row, marks.get(row.seq)
+
+
+def _tenant(text: str) -> str:
+    """Whose record it is, as it says itself: the column beside it is not hashed.
+
+    It is the last member but two, and no quotation mark within a text comes without a backslash.
+    """
+    return text.rpartition(',"tenant":"')[2].partition('"')[0]
 
 
 def _bounds(connection: Connection, window: Window, head: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from boltseal.broker.audit import record
+from boltseal.broker.audit.checkpoint import is_signature
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Verdict:
     outside: tuple[int, ...] = ()  # kept checkpoints of links that are not in this export
     tenant: str | None = None
     broker: str = ""
+    sealed: bool = False  # an export that the broker signed as a whole
 
     @property
     def ok(self) -> bool:
@@ -91,6 +93,7 @@ class Follower:
     links: int = 0
     checkpoints: int = 0
     signed: int = 0
+    sealed: bool = False
     line: int | None = None
     compared: list[int] = field(default_factory=list)
     _kept: dict[int, Checkpoint] = field(default_factory=dict)
@@ -161,6 +164,16 @@ class Follower:
         self._last_checkpoint = self.signed = one.seq
         self.checkpoints += 1
 
+    def seal(self, key: str, signature: bytes, text: bytes) -> None:
+        """The signature under an export as a whole; none is no error."""
+        if not key and not signature:
+            return
+        if key not in self.keys:
+            self.fail("foreign", "the export is signed with a key that was not given")
+        if not is_signature(self.keys[key], signature, text):
+            self.fail("forged", "the signature under the export is wrong")
+        self.sealed = True
+
     def newest(self, one: Checkpoint, *, complete: bool) -> None:
         """The newest checkpoint that the broker had when it made the export."""
         self.check_signature(one, "the newest checkpoint")
@@ -216,6 +229,7 @@ class Follower:
             tuple(sorted(set(self._kept) - set(self.compared))) if finding is None else (),
             self.tenant,
             self.broker,
+            self.sealed,
         )
 
     def fail(self, code: str, message: str, seq: int | None = None) -> NoReturn:

@@ -2,7 +2,8 @@
 
 The first says what it is, then one a link of the chain, with the record or, where that is another
 tenant's, with its hash alone; a checkpoint comes after the link that it signs; the last line counts
-and hashes all the others. Every line is JSON and ends with one newline.
+and hashes all the others, and has the broker's signature under that (Ed25519): without it somebody
+could hide a record behind its hash. Every line is JSON and ends with one newline.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from boltseal._io import strictjson
+from boltseal._io import b64, strictjson
 from boltseal.broker.audit import checkpoint, record
 from boltseal.broker.audit.checkpoint import Checkpoint
 from boltseal.errors import LimitExceededError, MalformedError, UnsupportedError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FAMILY: Final = "boltseal audit export/"
 KIND: Final = f"{FAMILY}1"
+SEAL: Final = "boltseal-audit-export/1"  # before what is signed
 MAX_LINE: Final = record.MAX_RECORD_BYTES + 256  # bytes
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9-]{0,63}")
@@ -75,11 +77,20 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """``newest`` is the newest checkpoint that the broker had, as its line."""
+    """``newest`` is the newest checkpoint that the broker had; ``key`` is the fingerprint of the
+    one that made ``seal``, both empty where it is not signed.
+    """
 
     lines: int
     sha256: str
     newest: Checkpoint | None
+    key: str = ""
+    seal: bytes = field(default=b"", repr=False)
+
+    def signed_text(self) -> bytes:
+        """What ``seal`` is a signature of."""
+        newest = "-" if self.newest is None else str(self.newest)
+        return f"{SEAL} {self.lines} {self.sha256} {self.key} {newest}".encode("ascii", "replace")
 
 
 Line = Header | Link | Checkpoint | End
@@ -107,6 +118,17 @@ def of_checkpoint(one: Checkpoint) -> bytes:
     return b'{"checkpoint":"%b"}\n' % str(one).encode("ascii", "replace")
 
 
+class Signer(Protocol):
+    """What signs an export."""
+
+    @property
+    def key(self) -> str:
+        """Its fingerprint."""
+
+    def seal(self, text: bytes) -> bytes:
+        """Ed25519, 64 bytes."""
+
+
 class Tally:
     """Counts and hashes lines, for the last one."""
 
@@ -124,9 +146,13 @@ class Tally:
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
-    def end(self, newest: Checkpoint | None) -> bytes:
+    def end(self, newest: Checkpoint | None, signer: Signer | None) -> bytes:
         """The last line."""
-        return _end(End(self.lines, self.sha256, newest))
+        end = End(self.lines, self.sha256, newest)
+        if signer is not None:
+            end = replace(end, key=signer.key)
+            end = replace(end, seal=signer.seal(end.signed_text()))
+        return _end(end)
 
 
 def read(source: IO[bytes]) -> Iterator[tuple[int, Line]]:
@@ -214,6 +240,8 @@ def _parse_end(line: bytes, number: int) -> End:
         _number(document.get("lines"), 1),
         _text(document.get("sha256")),
         None if newest is None else Checkpoint.parse(_text(newest)),
+        _text(document.get("key")),
+        b64.decode(_text(document.get("seal")), f"the signature of {_WHAT}"),
     )
     if _end(found) != line:
         raise MalformedError(f"line {number} of {_WHAT} is not as it is written")
@@ -222,7 +250,14 @@ def _parse_end(line: bytes, number: int) -> End:
 
 def _end(one: End) -> bytes:
     newest = None if one.newest is None else str(one.newest)
-    return _line({"end": {"lines": one.lines, "newest": newest, "sha256": one.sha256}})
+    end = {
+        "key": one.key,
+        "lines": one.lines,
+        "newest": newest,
+        "seal": b64.encode(one.seal),
+        "sha256": one.sha256,
+    }
+    return _line({"end": end})
 
 
 def _line(document: Any) -> bytes:

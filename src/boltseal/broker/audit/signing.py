@@ -74,6 +74,15 @@ class Signer:
         """A checkpoint of this link."""
         return checkpoint.sign(self._private, broker=self.broker, seq=seq, link=link, time=now)
 
+    @property
+    def key(self) -> str:
+        """The fingerprint of what verifies it."""
+        return checkpoint.fingerprint(self._private.public_key())
+
+    def seal(self, text: bytes) -> bytes:
+        """A signature under an export: its text begins otherwise than a checkpoint's."""
+        return self._private.sign(text)
+
 
 def create_key(database: Database, safe: Safe, actor: str, now: int) -> str:
     """Make the audit key, or the next one; its public half as PEM.

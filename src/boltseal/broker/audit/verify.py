@@ -95,8 +95,8 @@ def _follow(follower: Follower, found: Iterator[tuple[int, lines.Line]]) -> None
             follower.tenant, follower.broker = line.tenant, line.broker
             follower.begin(line.start, line.previous)
         elif header is None or isinstance(line, lines.End):
-            if isinstance(line, lines.End) and line.newest is not None:
-                follower.newest(line.newest, complete=header is None or header.end is None)
+            if isinstance(line, lines.End):
+                _last(follower, line, header)
         elif isinstance(line, Checkpoint):
             follower.checkpoint(line)
         elif line.text is None:
@@ -107,6 +107,12 @@ def _follow(follower: Follower, found: Iterator[tuple[int, lines.Line]]) -> None
         return
     _check_window(follower, header, last_record)
     follower.end(complete=header.end is None)
+
+
+def _last(follower: Follower, line: lines.End, header: lines.Header | None) -> None:
+    follower.seal(line.key, line.seal, line.signed_text())
+    if line.newest is not None:
+        follower.newest(line.newest, complete=header is None or header.end is None)
 
 
 def _bare(follower: Follower, line: lines.Link) -> None:
