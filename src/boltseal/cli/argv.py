@@ -22,7 +22,7 @@ _PASSPHRASE = (b"--passphrase",)
 _GLUED = re.compile(rb"-q*([kr])(?=.)", re.DOTALL)  # -kKEY, and -qkKEY
 # Ways to name a passphrase that hold none, and keys that are not files.
 _HARMLESS = (b"file=", b"fd=", b"env=")
-_NOT_FILES = re.compile(rb"(?:provider|pgp|awskms|gcpkms|azurekms|hashivault):")
+_NOT_FILES = re.compile(rb"(?:provider|broker|pgp|awskms|gcpkms|azurekms|hashivault):")
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}=")  # of a recipient of a key provider
 _FILES = re.compile(rb"(?:jwe|pkcs7|pkcs11|pq):")  # what goes before a file
 _URI = re.compile(rb"[a-z-]+=|\?")  # behind pkcs11:

@@ -14,6 +14,7 @@ from boltseal.errors import BoltsealError, NoMatchingKeyError, UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from boltseal.cli.output import Output
     from boltseal.keyprovider_server.provider import Event, Provider
@@ -27,6 +28,9 @@ examples:
   boltseal keyprovider print-config -k prod.pem -r jwe:prod.pub.pem > keyprovider.json
   OCICRYPT_KEYPROVIDER_CONFIG=keyprovider.json skopeo copy \\
     --decryption-key provider:boltseal docker://one.example/app:v1 oci:app:v1
+  boltseal keyprovider print-config -k broker: > keyprovider.json
+  OCICRYPT_KEYPROVIDER_CONFIG=keyprovider.json skopeo copy oci:app:v1 oci:sealed:v1 \\
+    --encryption-key provider:boltseal-broker:https://broker.example/prod-eu
   boltseal keyprovider exec -k prod.pem < request.json
   boltseal keyprovider serve --listen unix:/run/boltseal/keys.sock -k /etc/boltseal/keys
   boltseal keyprovider serve --listen 10.0.0.7:7443 --tls-cert server.crt --tls-key server.key \\
@@ -203,7 +207,7 @@ def _provider(
 ) -> Provider:
     from boltseal.keyprovider_server.provider import Provider
     from boltseal.keywrap.keyring import Keyring, check_mixture
-    from boltseal.keywrap.parse import parse_keyring, parse_recipient
+    from boltseal.keywrap.parse import parse_keyring
 
     named: dict[str, Recipient] = {}
     if recipients:
@@ -215,10 +219,47 @@ def _provider(
         parse_keyring(args.keys, kinds) if identities else Keyring(),
         named,
         args.name,
-        (lambda text: parse_recipient(text, kinds)) if args.any_recipient else None,
+        _others(args, kinds),
         args.allow_classical,
         None if args.replies == "same" else args.replies,
     )
+
+
+def _others(args: argparse.Namespace, kinds: KeyOptions) -> Callable[[str], Recipient] | None:
+    """What reads a parameter that no ``-r`` names: a broker's key as a URL, or with
+    ``--any-recipient`` all kinds.
+
+    Without that flag only brokers that the settings of a ``-k broker:`` name are asked: whoever
+    uses this provider must not have it call other servers.
+    """
+    from boltseal.keyprovider_server.provider import NOT_NAMED
+    from boltseal.keywrap.parse import parse_recipient
+
+    brokers = [text.partition(":")[2] for text in args.keys if text.startswith("broker:")]
+    if not brokers and not args.any_recipient:
+        return None
+
+    def read(text: str) -> Recipient:
+        if not text.startswith(("https://", "http://")):
+            if args.any_recipient:
+                return parse_recipient(text, kinds)
+            raise UsageError(NOT_NAMED)
+        from boltseal.keywrap.broker import keys as broker
+        from boltseal.keywrap.broker import settings
+
+        named = broker.Named.parse(text)
+        for rest in brokers:
+            found = settings.load(rest, kinds)
+            if named.address in found.addresses:
+                return broker.fetch(named, found)
+        if args.any_recipient:
+            return parse_recipient(f"broker:{text}", kinds)
+        raise UsageError(
+            f"{named.address} is no broker that this key provider was started with",
+            hint="it has to be among the addresses of the settings that -k broker: names",
+        )
+
+    return read
 
 
 def _add_recipient(named: dict[str, Recipient], text: str, kinds: KeyOptions) -> None:
@@ -229,7 +270,8 @@ def _add_recipient(named: dict[str, Recipient], text: str, kinds: KeyOptions) ->
     found = keyprovider_config.RECIPIENT.fullmatch(text)
     name, who = found.groups() if found else (None, text)
     recipient = parse_recipient(who, kinds)
-    for one in filter(None, (name, who)):
+    bare = who.removeprefix("broker:") if who.startswith("broker:http") else None
+    for one in filter(None, (name, who, bare)):
         if one == ENABLED:
             raise UsageError(f"{ENABLED} stands for all recipients: it cannot name one of them")
         if named.setdefault(one, recipient).describe() != recipient.describe():

@@ -34,6 +34,7 @@ def print_config(args: argparse.Namespace, output: Output) -> int:
         way = {"grpc": str(addresses.parse(args.listen, "--listen"))}
     else:
         found = _Options()
+        args.name = args.name or _own_name(args)
         arguments = found.all(args)
         program, *before = _this_program()
         way = {"cmd": {"path": program, "args": [*before, "keyprovider", "exec", *arguments]}}
@@ -42,6 +43,18 @@ def print_config(args: argparse.Namespace, output: Output) -> int:
     document = {"key-providers": {args.name or "boltseal": way}}
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
     return 0
+
+
+def _own_name(args: argparse.Namespace) -> str | None:
+    """A provider for a key broker alone has the name that images give it."""
+    from boltseal.spec.annotations import BROKER
+
+    given = [*args.keys, *args.recipients]
+    named = [one for one in given if one.partition("=")[2].startswith("broker:")]
+    brokers = [one for one in given if one.startswith("broker:")]
+    if given and len(named) + len(brokers) == len(given):
+        return BROKER.removeprefix("provider.")
+    return None
 
 
 def _this_program() -> list[str]:
@@ -105,6 +118,8 @@ class _Options:
             raise UsageError(
                 f"private keys are named without {scheme}:", hint="write FILE or FILE:file=PATH"
             )
+        if colon and scheme == "broker":
+            return f"broker:{self._file(rest)}" if rest else text
         if colon and _is_special(scheme):
             return text
         return "pgp:" if text == "pgp" and not os.path.exists(text) else self._key_file(text)
@@ -136,7 +151,9 @@ class _Options:
             scheme = ""
         if _is_special(scheme) or (scheme == "pkcs11" and _is_uri(rest)):
             return text
-        if scheme in _FILE_SCHEMES:
+        if scheme == "broker" and rest.startswith(("http:", "https:")):
+            return text
+        if scheme in (*_FILE_SCHEMES, "broker"):
             if ":" in rest:
                 raise _readable()
             return f"{name}{scheme}:{self._file(rest)}"

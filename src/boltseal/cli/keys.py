@@ -20,6 +20,7 @@ pkcs7:FILE         an X.509 certificate
 pgp:WHO            a key in GnuPG's keyring: address, name, key id or fingerprint
 pkcs11:FILE        a token's key: YAML, or its public key in a file; or pkcs11:URI
 provider:NAME      a key provider
+broker:URL         a key broker's key, https://BROKER/NAME; broker:FILE its pinned public half
 pq:FILE            an X-Wing public key, which withstands quantum computers
 awskms:///alias/X, gcpkms://…, azurekms://VAULT/KEY, hashivault://KEY
                    a key in a cloud's key service
@@ -28,6 +29,7 @@ _KEYS = """\
 FILE               a private key of any kind; DIR: every key below a folder
 FILE:file=PATH     … with its passphrase in a file; :fd=N, :env=NAME, :pass=TEXT
 pgp:               GnuPG's own keys, agents and smart cards; pgp:WHO one of them
+broker:            the key broker of the configuration; broker:FILE that of these settings
 pkcs11:FILE, pkcs11:URI, provider:NAME, awskms:///… and so on, as above
 """
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from boltseal.errors import NotFoundError, UnsupportedError, UsageError, located
 from boltseal.image import parallel, tree
 from boltseal.image.report import Meter
+from boltseal.image.unlock import about
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.globs import Glob
 from boltseal.layer.look import find_paths
@@ -108,7 +109,7 @@ class _Tasks:
                     "give a key that opens them to do so"
                 )
                 return
-            unlocked = unlock_layer(layer, self._eyes.keyring)
+            unlocked = unlock_layer(layer, self._eyes.keyring, about("", node))
         diff_id = node.config.diff_ids[index] if node.config is not None else None
         same = (layer.digest, layer.size, layer.data, unlocked, diff_id)
         if same not in self._tasks:

@@ -9,7 +9,7 @@ from boltseal.errors import IntegrityError, NoMatchingKeyError, UnsupportedError
 from boltseal.image import leaks
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.session import LayerResult, Session
-from boltseal.image.unlock import who_can_open
+from boltseal.image.unlock import about, who_can_open
 from boltseal.keywrap.keyring import check_addition
 from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
@@ -74,7 +74,8 @@ class Encryption:
                 if not self._allow_classical:
                     check_addition(layer.annotations, self._recipients)
                 try:
-                    self._unlocked[place] = unlock_layer(layer, self._keyring)
+                    where = about(self._session.source_name, node)
+                    self._unlocked[place] = unlock_layer(layer, self._keyring, where)
                 except NoMatchingKeyError as error:
                     error.hint = who_can_open(self._session.source_name)
                     raise

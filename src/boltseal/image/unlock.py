@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boltseal.errors import NoMatchingKeyError, located
+from boltseal.keywrap.base import About
 from boltseal.layer.decrypt import unlock_layer
 
 if TYPE_CHECKING:
@@ -20,6 +21,16 @@ _MAX_ATTEMPTS = 1000  # told of one image
 def who_can_open(image: str) -> str:
     """A hint for somebody whose keys do not."""
     return f"see who can open it with: boltseal recipients list {image}"
+
+
+def about(image: str, node: ManifestNode) -> About:
+    """What is told of an image to whoever decides about its keys; a local path is not."""
+    registry = "docker://"
+    return About(
+        image_name=image.removeprefix(registry) if image.startswith(registry) else None,
+        image_digest=str(node.descriptor.digest),
+        platform=str(node.platform) if node.platform and node.platform.is_known else None,
+    )
 
 
 class Unlocker:
@@ -40,10 +51,10 @@ class Unlocker:
 
         Raises NoMatchingKeyError when there is no key to try, and what unwrapping raises.
         """
-        same = (layer.media_type, frozenset(layer.annotations.items()))
+        same = (layer.media_type, layer.digest, frozenset(layer.annotations.items()))
         if same not in self._known:
             try:
-                self._known[same] = unlock_layer(layer, self._keyring)
+                self._known[same] = unlock_layer(layer, self._keyring, about(self._image, node))
             except NoMatchingKeyError as error:
                 if not error.attempts:
                     raise

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from boltseal.keywrap.keyprovider.protocol import Shape
     from boltseal.keywrap.keyring import Keyring
 
+NOT_NAMED = "the parameter is none of the recipients that this key provider was started with"
 MAX_WRAPPED_KEYS = 64  # in one request: each may cost an operation of every private key
 
 
@@ -116,9 +117,7 @@ class Provider:
         if parameter in self.recipients:
             return [self.recipients[parameter]]
         if self.any is None:
-            raise UsageError(
-                "the parameter is none of the recipients that this key provider was started with"
-            )
+            raise UsageError(NOT_NAMED)
         return [self.any(parameter)]
 
 

@@ -17,6 +17,22 @@ class NotMyKeyError(Exception):
     """The identity does not open the packet; the text says why, without any secret."""
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """Where a wrapped key was met, as far as that is known: for identities that ask somebody who
+    decides by it. Nothing of it is proven.
+
+    An identity that wants it has a method ``unwrap_for(scheme, packet, about)`` besides ``unwrap``.
+    """
+
+    image_name: str | None = (
+        None  # of a registry's image; the path of a local one is nobody's business
+    )
+    image_digest: str | None = None  # of the manifest that lists the layer, a platform's own
+    platform: str | None = None
+    layer: str | None = None  # digest of the encrypted layer
+
+
 class KeyWrapper(Protocol):
     """One scheme's way to wrap a secret for several recipients of that scheme."""
 

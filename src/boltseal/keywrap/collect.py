@@ -34,6 +34,10 @@ class Collection:
         """One more identity."""
         self._identities.append(identity)
 
+    def has(self, identity: Identity) -> bool:
+        """Whether an equal one is there already."""
+        return identity in self._identities
+
     def add_path(self, text: str) -> None:
         """A file or folder, perhaps with the passphrase of its keys. Raises BoltsealError."""
         path, how = identity_files.split(text)

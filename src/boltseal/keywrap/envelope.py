@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 KIND = "envelope/1"
 QUANTUM_SAFE = "pq/1"
-_HOMES = {QUANTUM_SAFE: names.QUANTUM_SAFE, "kms/1": names.KEY_SERVICE}
+BROKER = "broker/1"
+BROKER_KEY = "broker-key/1"  # no packet: a public half, in a file
+_HOMES = {QUANTUM_SAFE: names.QUANTUM_SAFE, "kms/1": names.KEY_SERVICE, BROKER: names.BROKER}
 _WHAT = "the key provider's packet"
 _MARK = b'"boltseal"'
 _MAX_BYTES = 384 * 1024

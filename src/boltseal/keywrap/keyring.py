@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from boltseal.errors import (
     Attempt,
@@ -20,7 +20,7 @@ from boltseal.spec import annotations as names
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from boltseal.keywrap.base import Identity, KeyWrapper, Recipient
+    from boltseal.keywrap.base import About, Identity, KeyWrapper, Recipient
 
 _NOTHING = "none of the wrapped keys is of its kind"
 _MAX_WAYS = 4  # of naming a key, in a hint
@@ -43,6 +43,7 @@ def _how(schemes: Sequence[str]) -> str:
         "pkcs11": "pkcs11:FILE",
         names.KEY_SERVICE: "URI",
         names.QUANTUM_SAFE: "FILE",
+        names.BROKER: "broker:",
     }
     ways = {
         known.get(one) or (f"provider:{one[9:69]}" if one.startswith("provider.") else "FILE")
@@ -66,8 +67,8 @@ class Keyring:
         """For people: what was passed over."""
         return tuple(f"{name} was skipped: {reason}" for name, reason in self.skipped)
 
-    def unwrap(self, annotations: Mapping[str, str]) -> Opened:
-        """Try the identities, in order, on every packet of a layer.
+    def unwrap(self, annotations: Mapping[str, str], about: About | None = None) -> Opened:
+        """Try the identities, in order, on every packet of a layer; ``about`` is for those who ask.
 
         Raises NoMatchingKeyError when the layer is for others. When nothing opened, an
         IntegrityError of a malformed packet comes first, then the first failure of an identity
@@ -77,7 +78,7 @@ class Keyring:
         if not found:
             raise MalformedError("the layer is encrypted but carries no wrapped key")
         broken: list[IntegrityError] = []
-        return self._unwrap(list(_packets(found, broken)), broken, sorted(found))
+        return self._unwrap(list(_packets(found, broken)), broken, sorted(found), about)
 
     def unwrap_packets(self, given: Iterable[tuple[str, bytes]]) -> Opened:
         """Like :meth:`unwrap`, for schemes and packets that are split already."""
@@ -89,8 +90,9 @@ class Keyring:
         wrapped: Sequence[tuple[str, bytes]],
         broken: list[IntegrityError],
         schemes: Sequence[str],
+        about: About | None = None,
     ) -> Opened:
-        tried = _Tried(broken)
+        tried = _Tried(broken, about)
         for identity in self.identities:
             mine = [(scheme, packet) for scheme, packet in wrapped if identity.handles(scheme)]
             # an image must not make us ask a token or a service without end
@@ -129,14 +131,17 @@ class Keyring:
 class _Tried:
     """What every identity said, for a message that leaves nothing to guess."""
 
-    def __init__(self, broken: list[IntegrityError]) -> None:
+    def __init__(self, broken: list[IntegrityError], about: About | None) -> None:
         self.attempts: list[Attempt] = []
         self.failures: list[BoltsealError] = []
         self._broken = broken
+        self._about = about
 
     def open(self, identity: Identity, scheme: str, packet: bytes) -> bytes | None:
         """The secret; None, with the reason kept, when this identity does not open the packet."""
         try:
+            if self._about is not None and (ask := getattr(identity, "unwrap_for", None)):
+                return cast("bytes", ask(scheme, packet, self._about))
             return identity.unwrap(scheme, packet)
         except NotMyKeyError as error:
             reason = str(error)

@@ -24,6 +24,7 @@ _READERS = {
     "pkcs11": "pkcs11.packet",
     names.QUANTUM_SAFE: "pq.keys",
     names.KEY_SERVICE: "kms.packet",
+    names.BROKER: "broker.packet",
 }
 HIDDEN = "hidden"  # what OpenPGP calls a recipient that is not named
 _MAX_NAME = 120  # characters of an algorithm or a recipient
@@ -78,6 +79,10 @@ def listed_in(outer: str, scheme: str, packet: bytes) -> list[Listed]:
         from boltseal.keywrap.pkcs7 import packet as pkcs7
 
         exact = [pkcs7.exact_name(one) for one in pkcs7.parse(packet).recipients]
+    if scheme == names.BROKER:
+        from boltseal.keywrap.broker import packet as broker
+
+        exact = [broker.parse(packet).fingerprint]  # several brokers may have keys of one name
     return [
         Listed(outer, scheme, one.recipient, name) for one, name in zip(keys, exact, strict=True)
     ]
@@ -110,10 +115,18 @@ def is_quantum_safe(scheme: str, packet: bytes) -> bool:
         inside = envelope.open_up(packet) if scheme.startswith("provider.") else []
     except IntegrityError:
         return False
-    return bool(inside) and all(
-        home == names.QUANTUM_SAFE and envelope.kind(one) == envelope.QUANTUM_SAFE
-        for home, one in inside
-    )
+    return bool(inside) and all(_withstands(home, one) for home, one in inside)
+
+
+def _withstands(scheme: str, packet: bytes) -> bool:
+    if scheme == names.BROKER:
+        from boltseal.keywrap.broker import packet as broker
+
+        try:
+            return broker.parse(packet).is_hybrid
+        except IntegrityError:
+            return False
+    return scheme == names.QUANTUM_SAFE and envelope.kind(packet) == envelope.QUANTUM_SAFE
 
 
 def _shortened(key: WrappedKey) -> WrappedKey:

@@ -30,6 +30,7 @@ _RECIPIENTS = {
     "pgp": "pgp.keys",
     "pkcs11": "pkcs11.keys",
     "provider": "keyprovider.keys",
+    "broker": "broker.keys",
     "pq": "pq.keys",
     **dict.fromkeys(KEY_SERVICES, "kms.keys"),
 }
@@ -37,18 +38,19 @@ _IDENTITIES = {
     "pgp": "pgp.keys",
     "pkcs11": "pkcs11.keys",
     "provider": "keyprovider.keys",
+    "broker": "broker.keys",
     **dict.fromkeys(KEY_SERVICES, "kms.keys"),
 }
 RECIPIENT_KINDS = (
-    "jwe:FILE, pkcs7:CERT, pgp:WHO, pkcs11:FILE, pq:FILE, provider:NAME, awskms:///…, gcpkms://…, "
-    "azurekms://… or hashivault://KEY"
+    "jwe:FILE, pkcs7:CERT, pgp:WHO, pkcs11:FILE, pq:FILE, provider:NAME, broker:URL, "
+    "awskms:///…, gcpkms://…, azurekms://… or hashivault://KEY"
 )
 
 
 def parse_recipient(text: str, options: KeyOptions | None = None) -> Recipient:
     """``jwe:FILE``, ``pkcs7:FILE``, ``pgp:WHO``, ``pkcs11:FILE``, ``provider:NAME[:PARAMETER]``,
-    ``pq:FILE``, or the URI of a key service (``awskms:``, ``gcpkms:``, ``azurekms:``,
-    ``hashivault:``).
+    ``pq:FILE``, ``broker:https://BROKER/NAME``, ``broker:FILE``, or the URI of a key
+    service (``awskms:``, ``gcpkms:``, ``azurekms:``, ``hashivault:``).
 
     Raises UsageError, KeyFileError, NotFoundError, KeyServiceError or MissingExtraError.
     """
@@ -68,7 +70,7 @@ def parse_recipient(text: str, options: KeyOptions | None = None) -> Recipient:
 def parse_identity(text: str, options: KeyOptions | None = None) -> Identity:
     """``FILE``, ``FILE:PASSPHRASE``, ``FILE:pass=TEXT``, ``FILE:file=PATH``, ``FILE:fd=N``,
     ``FILE:env=NAME``; ``pgp:[WHO]`` for GnuPG's own keys, ``pkcs11:FILE`` or ``pkcs11:URI``,
-    ``provider:NAME[:PARAMETER]``, or the URI of a key service.
+    ``provider:NAME[:PARAMETER]``, ``broker:[SETTINGS]``, or the URI of a key service.
 
     The one identity serves every protocol that the key can be used with. Raises UsageError,
     KeyFileError, NotFoundError, KeyServiceError or MissingExtraError.

@@ -31,6 +31,8 @@ def to_plain(recipient: Recipient) -> dict[str, Any]:
 
 
 def _keys(recipient: Recipient) -> dict[str, Any]:
+    from boltseal.keywrap.broker import public
+    from boltseal.keywrap.broker.keys import BrokerRecipient
     from boltseal.keywrap.jwe import JweRecipient
     from boltseal.keywrap.pkcs7.keys import Pkcs7Recipient
     from boltseal.keywrap.pkcs11.keys import Pkcs11Recipient
@@ -46,6 +48,8 @@ def _keys(recipient: Recipient) -> dict[str, Any]:
             "key": b64.encode(recipient.key.raw),
             "with_kid": recipient.with_kid,
         }
+    if isinstance(recipient, BrokerRecipient):
+        return {"kind": "broker", "key": public.build(recipient.public).decode()}
     if isinstance(recipient, Pkcs7Recipient):
         return {
             "kind": "pkcs7",
@@ -97,7 +101,7 @@ def from_plain(data: dict[str, Any], options: KeyOptions) -> Recipient:
     return found
 
 
-def _read(data: dict[str, Any], options: KeyOptions) -> Recipient:
+def _read(data: dict[str, Any], options: KeyOptions) -> Recipient:  # noqa: PLR0911  one a kind
     kind = data["kind"]
     if kind == "text":
         return parse_recipient(data["text"], options)
@@ -113,6 +117,10 @@ def _read(data: dict[str, Any], options: KeyOptions) -> Recipient:
         from boltseal.keywrap.pq.keys import HybridRecipient
 
         return HybridRecipient(PublicKey(b64.decode(data["key"], "the key")), data["with_kid"])
+    if kind == "broker":
+        from boltseal.keywrap.broker import keys, public
+
+        return keys.from_public(public.parse(data["key"].encode(), "the key"))
     if kind == "pkcs7":
         from boltseal.keywrap.pkcs7.certificates import Subject
         from boltseal.keywrap.pkcs7.keys import Pkcs7Recipient

@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from boltseal.errors import KeyFileError
-from boltseal.keywrap import identity_files, packets, secrets
+from boltseal.errors import IntegrityError, KeyFileError
+from boltseal.keywrap import envelope, identity_files, packets, secrets
 from boltseal.keywrap.options import KeyOptions
 from boltseal.spec import annotations as names
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from boltseal.keywrap.base import Identity, WrappedKey
 
 _PRIVATE = b"PRIVATE KEY"
-_SCHEMES = ("jwe", "pkcs7", "pgp", "pkcs11", names.QUANTUM_SAFE, names.KEY_SERVICE)
+_SCHEMES = (
+    *("jwe", "pkcs7", "pgp", "pkcs11"),
+    *(names.QUANTUM_SAFE, names.KEY_SERVICE, names.BROKER),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def show_key(text: str, options: KeyOptions | None = None) -> KeyReport:
     """
     options = options or KeyOptions()
     scheme, colon, rest = text.partition(":")
-    if colon and scheme in ("jwe", "pkcs7", "pq") and not os.path.exists(scheme):
+    if colon and scheme in ("jwe", "pkcs7", "pq", "broker") and rest and not os.path.exists(scheme):
         text = rest  # a recipient, as it is named elsewhere
     from boltseal.keywrap.parse import special_identity
 
@@ -100,6 +103,8 @@ def _public(raw: bytes, path: str, options: KeyOptions) -> KeyReport | None:
     """A public key or certificates; None for what has to be read as a private key."""
     if _PRIVATE in raw or (raw.lstrip()[:1] == b"{" and b'"d"' in raw):
         return None
+    if envelope.kind(raw.strip()) == envelope.BROKER_KEY:
+        return _broker(raw, path)
     from boltseal.keywrap.keyfiles import load_public
     from boltseal.keywrap.pkcs7 import certificates
     from boltseal.keywrap.pq import hybrid
@@ -122,6 +127,25 @@ def _public(raw: bytes, path: str, options: KeyOptions) -> KeyReport | None:
         return None
     found = _jwe(key, path, private=False)
     return _with_certificates(found, tuple(certificates.load(raw, path)), path, options)
+
+
+def _broker(raw: bytes, path: str) -> KeyReport:
+    """The public half of a key that a broker holds."""
+    from boltseal.keywrap.broker import public
+
+    try:
+        found = public.parse(raw, path)
+    except IntegrityError as error:
+        raise KeyFileError(error.message, hint=error.hint) from None
+    named = f"{found.key}@{found.version}"
+    return KeyReport(
+        path,
+        f"key broker's {found.algorithm}, {named} at {', '.join(found.brokers[:3])}",
+        private=False,
+        thumbprint=found.fingerprint,
+        recipients=(f"broker:{path}",),
+        in_packets=frozenset({(names.BROKER, named), (names.BROKER, found.fingerprint)}),
+    )
 
 
 def _jwe(key: Key, path: str, *, private: bool) -> KeyReport:

@@ -7,6 +7,7 @@ the URI of a key service. Where an image does not name its recipients, a private
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from boltseal.keywrap.base import NotMyKeyError
 from boltseal.keywrap.options import KeyOptions
 from boltseal.keywrap.parse import KEY_SERVICES, parse_identity
 from boltseal.keywrap.show import show_key
-from boltseal.spec.annotations import QUANTUM_SAFE
+from boltseal.spec.annotations import BROKER, QUANTUM_SAFE
 from boltseal.spec.reference import shown
 
 if TYPE_CHECKING:
@@ -30,8 +31,15 @@ if TYPE_CHECKING:
     from boltseal.keywrap.packets import Listed
 
 _FINGERPRINT = (40, 64)  # hexadecimal digits of an OpenPGP fingerprint, whose end is the key id
-_OF_FILES = {"jwe": "jwe", "pkcs7": "pkcs7", "pkcs11": "pkcs11", "pq": QUANTUM_SAFE}
+_OF_FILES = {
+    "jwe": "jwe",
+    "pkcs7": "pkcs7",
+    "pkcs11": "pkcs11",
+    "pq": QUANTUM_SAFE,
+    "broker": BROKER,
+}
 _HEX = frozenset("0123456789ABCDEF")
+_BROKER_KEY = re.compile(r"[a-z0-9-]{1,63}(/[a-z0-9-]{1,63}){2}(@[0-9]{1,10})?|sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class Target:
         return any(
             (kind, name) in self.names
             for kind in (one.scheme, "")
-            for name in (one.recipient, packets.cut(one.recipient), one.exact)
+            for name in _names_of(one)
             if name is not None
         )
 
@@ -97,6 +105,14 @@ class Target:
         return True
 
 
+def _names_of(one: Listed) -> list[str | None]:
+    """What a recipient may be called; a broker's key also without its version."""
+    found = [one.recipient, packets.cut(one.recipient), one.exact]
+    if one.scheme == BROKER and one.recipient is not None:
+        found.append(one.recipient.rpartition("@")[0])
+    return found
+
+
 def parse(text: str, options: KeyOptions | None = None) -> Target:
     """Understand a spelling. Raises UsageError, KeyFileError and what reading a key raises."""
     options = options or KeyOptions()
@@ -116,6 +132,14 @@ def parse(text: str, options: KeyOptions | None = None) -> Target:
 
 def _name(text: str) -> tuple[str, str]:
     """A name as ``inspect`` shows it, the fingerprint of an OpenPGP key or a key service's URI."""
+    if text.startswith(("broker:http:", "broker:https:")):
+        from boltseal.keywrap.broker.keys import Named
+
+        named = Named.parse(text.partition(":")[2])
+        version = f"@{named.version}" if named.version else ""
+        return BROKER, named.pin or named.key + version
+    if _BROKER_KEY.fullmatch(text):  # as inspect shows it, or of any version
+        return BROKER, text
     if text.partition(":")[0] in KEY_SERVICES and ":" in text:
         from boltseal.keywrap.kms import uri
 
@@ -143,8 +167,11 @@ def _file(label: str, text: str, options: KeyOptions, scheme: str | None) -> Tar
     names = frozenset(
         (kind, name)
         for kind, name in report.in_packets
-        # certificates of two authorities may look alike: what tells them apart counts
-        if scheme in (None, kind) and (kind != "pkcs7" or not name.startswith("serial "))
+        # certificates of two authorities, and keys of two brokers, may look alike: what tells them
+        # apart counts
+        if scheme in (None, kind)
+        and (kind != "pkcs7" or not name.startswith("serial "))
+        and (kind != BROKER or name.startswith("sha256:"))
     )
     identity = parse_identity(text, options) if report.private else None
     return Target(label, names, identity=identity)

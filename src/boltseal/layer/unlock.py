@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from boltseal.blockcipher.options import PrivateOptions, PublicOptions
 from boltseal.errors import UnsupportedError
+from boltseal.keywrap.base import About
 from boltseal.spec import annotations as names
 from boltseal.spec.mediatypes import layer_type
 
@@ -25,8 +26,8 @@ class UnlockedLayer:
     plain_type: str
 
 
-def unlock_layer(layer: Descriptor, keyring: Keyring) -> UnlockedLayer:
-    """Unwrap a layer's key without reading the layer.
+def unlock_layer(layer: Descriptor, keyring: Keyring, about: About | None = None) -> UnlockedLayer:
+    """Unwrap a layer's key without reading the layer; ``about`` tells of its image.
 
     Raises NoMatchingKeyError, or an IntegrityError for options or packets that are refused.
     """
@@ -34,5 +35,6 @@ def unlock_layer(layer: Descriptor, keyring: Keyring) -> UnlockedLayer:
     if kind is None or not kind.encrypted:
         raise UnsupportedError(f"an encrypted layer of type {layer.media_type} is not known")
     public = PublicOptions.parse(layer.annotations.get(names.PUBLIC_OPTIONS))
-    opened = keyring.unwrap(layer.annotations)
+    known = replace(about or About(), layer=str(layer.digest))
+    opened = keyring.unwrap(layer.annotations, known)
     return UnlockedLayer(public, PrivateOptions.parse(opened.secret), opened.identity, kind.plain)

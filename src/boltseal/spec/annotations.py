@@ -21,6 +21,7 @@ _MAX_SHOWN = 120  # characters of a scheme in a message
 
 QUANTUM_SAFE = "provider.boltseal-pq"  # the one scheme whose packets withstand quantum computers
 KEY_SERVICE = "provider.boltseal-kms"
+BROKER = "provider.boltseal-broker"
 
 # A layer whose annotations were `{}` or `null` gets them back exactly: this keeps that text while
 # the layer is encrypted.

@@ -20,11 +20,13 @@ from boltseal.errors import MalformedError
 from boltseal.keywrap import envelope
 from boltseal.keywrap.base import WrappedKey
 from boltseal.keywrap.broker import protocol
+from boltseal.spec.annotations import BROKER
 
-SCHEME: Final = "provider.boltseal-broker"
-KIND: Final = "broker/1"
+SCHEME: Final = BROKER
+KIND: Final = envelope.BROKER
 MAX_BROKERS: Final = 8  # addresses in one packet
 _MAX_ADDRESS = 256  # characters of one of them
+_MAX_NAMED = 3  # of them, in a message
 _MAX_WRAPPED = 64 * 1024  # bytes
 _WHAT = "the key broker's packet"
 _MEMBERS = ("boltseal", "brokers", "key", "version", "fingerprint", "wrapped")
@@ -125,4 +127,10 @@ def describe_packet(raw: bytes) -> list[WrappedKey]:
     """Which key opens it, as far as it says."""
     packet = parse(raw)
     how = "HPKE X-Wing" if packet.is_hybrid else "JWE"
-    return [WrappedKey(SCHEME, f"key broker, {how}", f"{packet.key}@{packet.version}")]
+    named = f"{packet.key}@{packet.version}"
+    return [WrappedKey(SCHEME, f"{how}, released by {', '.join(hosts(packet))}", named)]
+
+
+def hosts(packet: Packet) -> tuple[str, ...]:
+    """Hosts and ports of a packet's brokers, for people; a few of them."""
+    return tuple(one.partition("://")[2] for one in packet.brokers[:_MAX_NAMED])

@@ -68,7 +68,7 @@ _PUBLIC_BYTES = {XWING: 1216, X25519: 32}
 _ENCAPSULATED_BYTES = {XWING: 1120, X25519: 32}
 _PART = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 KEY = re.compile(rf"{_PART}/{_PART}/{_PART}")
-_PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:+-]{0,127}")
+PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:+-]{0,127}")
 _KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _ID = re.compile(r"[0-9a-z]{16,40}")
 _CODE = re.compile(r"[a-z][a-z-]{0,31}")
@@ -209,7 +209,7 @@ def parse_request(raw: bytes) -> ReleaseRequest:
         image_name=_name(image["name"]) if "name" in image else None,
         image_digest=_digest(image, "digest", "image"),
         layer=_digest(document, "layer", "layer"),
-        platform=_text(document["platform"], _PLATFORM, "platform")
+        platform=_text(document["platform"], PLATFORM, "platform")
         if "platform" in document
         else None,
         evidence=_evidence(document["evidence"]) if "evidence" in document else (),

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from boltseal._io import strictjson
+from boltseal._io import strictjson, tomlfile
 from boltseal._io.files import read_user_file
 from boltseal.errors import IntegrityError, KeyServiceError, NotFoundError, UsageError
 from boltseal.keywrap.keyprovider import address
@@ -27,7 +26,6 @@ MAX_FILE_BYTES = 1024 * 1024  # one configuration file
 MAX_ARGUMENTS = 256  # of one command
 _TABLE = "key-providers"
 _MEMBERS = ("cmd", "grpc", "grpc-tls")
-_MAX_DOTS = 200  # of one line: the library's memory grows with the square of a key's parts
 _FILES = ("root-ca-file", "cert-file", "key-file")
 
 
@@ -127,13 +125,7 @@ def _json(raw: bytes, path: str) -> dict[str, Any]:
 
 
 def _toml(raw: bytes, path: str) -> dict[str, Any]:
-    if any(line.count(b".") > _MAX_DOTS for line in raw.split(b"\n")):
-        raise UsageError(f"{path} has a line with over {_MAX_DOTS} dots")
-    try:
-        document = tomllib.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError):  # of either library, or a number that is too long
-        raise UsageError(f"{path} is not valid TOML") from None
-    return _object(document.get(_TABLE, {}), f"{path}: {_TABLE}")
+    return _object(tomlfile.load(raw, path).get(_TABLE, {}), f"{path}: {_TABLE}")
 
 
 def _provider(name: str, value: Any, path: str, environment: Mapping[str, str]) -> Provider:

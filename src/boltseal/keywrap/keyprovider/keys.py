@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 PREFIX = "provider."
 MAX_NAME = 128  # characters of a provider's name
-_OWN = {names.QUANTUM_SAFE: "pq:FILE", names.KEY_SERVICE: "the key service's URI"}
+_OWN = {
+    names.QUANTUM_SAFE: "pq:FILE",
+    names.KEY_SERVICE: "the key service's URI",
+    names.BROKER: "broker:https://BROKER/NAME",
+}
 _HOW = "write provider:NAME or provider:NAME:PARAMETER"
 
 

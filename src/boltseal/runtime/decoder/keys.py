@@ -51,7 +51,7 @@ def gather(
 ) -> Keyring:
     """All keys, in the order in which they are tried: those that the client sent, those that are
     ``named`` as in ``boltseal decrypt -k``, those below ``folder``, and the key providers that the
-    layer names, where they are configured.
+    layer names and the key broker, where they are configured.
 
     A key that cannot be read hides no other one; the keyring then tells of it. Raises
     MalformedError for passphrases that belong to no key.
@@ -113,6 +113,8 @@ def _add_providers(found: Collection, payload: Payload, options: KeyOptions) -> 
         name = scheme.removeprefix(_PROVIDER)
         label = f"key provider {name[:120]}"
         try:
+            if scheme == names.BROKER and _add_broker(found, options):
+                continue
             if not config.is_known(name, options):
                 found.skip(label, "it is not configured here")
                 continue
@@ -122,6 +124,19 @@ def _add_providers(found: Collection, payload: Payload, options: KeyOptions) -> 
                 found.add(keys.identity(f"{name}:{text}", options))
         except BoltsealError as error:
             found.add(FailedIdentity(label, error, scheme))
+
+
+def _add_broker(found: Collection, options: KeyOptions) -> bool:
+    """The node's own broker, where its configuration has one: then no provider is needed for it."""
+    from boltseal.keywrap.broker import keys, settings
+
+    configured = settings.configured(options)
+    if configured is None:
+        return False
+    identity = keys.from_settings(configured)
+    if not found.has(identity):  # by -k broker: as well, and a refusal is not asked for twice
+        found.add(identity)
+    return True
 
 
 def _is_provider(scheme: str) -> bool:

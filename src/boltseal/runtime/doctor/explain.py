@@ -140,6 +140,8 @@ def _containerd(asked: _Asked, runtimes: Runtimes, kinds: set[str]) -> Iterator[
         if one.providers is not None:
             options = replace(options, provider_files=(host.place(one.providers),))
             keys += _providers(options)
+        if one.is_ours and host.is_here and _has_broker(options):
+            keys.append("broker:")
         refused = None if one.is_ours or one.folder is None else _links("containerd", keys[:1])
         yield refused or asked.look("containerd", keys, options)
 
@@ -164,6 +166,16 @@ def _providers(options: KeyOptions) -> list[str]:
         return [f"provider:{name}" for name in config.names(options)]
     except BoltsealError:
         return []  # told by the checks of key providers
+
+
+def _has_broker(options: KeyOptions) -> bool:
+    """Whether our stream processor asks a key broker by itself."""
+    from boltseal.keywrap.broker import settings
+
+    try:
+        return settings.configured(options) is not None
+    except BoltsealError:
+        return False  # a broken configuration is told by what reads it
 
 
 def _podman(asked: _Asked, named: Sequence[str]) -> Finding:
