@@ -78,7 +78,7 @@ def export(
     newest = signing.newest(database)
     with database.read() as connection:
         head = read_head(connection).seq
-        first, last = _bounds(connection, window, head)
+        first, last = bounds(connection, window, head)
         previous = _hash_of(connection, first - 1)
     signed = _first_checkpoint(database, last)
     stop = signed.seq if signed is not None and last < head else last
@@ -145,7 +145,7 @@ def _tenant(text: str) -> str:
     return text.rpartition(',"tenant":"')[2].partition('"')[0]
 
 
-def _bounds(connection: Connection, window: Window, head: int) -> tuple[int, int]:
+def bounds(connection: Connection, window: Window, head: int) -> tuple[int, int]:
     """The first and the last link; the last is one less than the first for none at all."""
     first = window.start or 1
     last = head if window.end is None else min(window.end, head)

@@ -5,6 +5,7 @@ The first thing that is wrong ends it: whatever comes after hangs on that.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from boltseal.broker.audit.checkpoint import Checkpoint
     from boltseal.broker.model import AuditEntry
+
+_VERSION = re.compile(r'"v":([0-9]{1,9})\}\Z')  # the last member
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,9 @@ class Follower:
         try:
             seq, entry = record.parse(text)
         except BoltsealError as error:
-            code = "version" if "version" in error.message else "malformed"
+            version = _VERSION.search(text)
+            is_known = version is None or int(version[1]) == record.VERSION
+            code = "malformed" if is_known else "version"
             self.fail(code, f"record {self.seq}: {error.message}", self.seq)
         if seq != self.seq:
             self.fail("order", f"record {seq} stands where {self.seq} should", self.seq)

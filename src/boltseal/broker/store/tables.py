@@ -239,6 +239,9 @@ audit = Table(
     Index("audit_image_digest", "image_digest", "seq"),
     Index("audit_tenant", "tenant", "seq"),
     Index("audit_request", "request"),
+    # from one actor to the next, and what changed, without a look at every release
+    Index("audit_actor", "tenant", "actor", "seq"),
+    Index("audit_kind", "kind", "tenant", "seq"),
 )
 
 checkpoints = Table(

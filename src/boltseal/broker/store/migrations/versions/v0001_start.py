@@ -231,6 +231,8 @@ def _audit() -> None:
     op.create_index("audit_image_digest", "audit", ["image_digest", "seq"])
     op.create_index("audit_tenant", "audit", ["tenant", "seq"])
     op.create_index("audit_request", "audit", ["request"])
+    op.create_index("audit_actor", "audit", ["tenant", "actor", "seq"])
+    op.create_index("audit_kind", "audit", ["kind", "tenant", "seq"])
     op.create_table(
         "checkpoints",
         sa.Column("seq", _SEQ, primary_key=True, autoincrement=False),
