@@ -128,6 +128,23 @@ policy_active = Table(
     ),
 )
 
+# Every activation, so that it can be taken back: ``back`` is the one that a roll-back returns to.
+policy_activations = Table(
+    "policy_activations",
+    metadata,
+    Column("tenant", _NAME, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("back", Integer),
+    Column("since", BigInteger, nullable=False),
+    Column("by", _WORDS, nullable=False),
+    ForeignKeyConstraint(
+        ["tenant", "version"],
+        ["policies.tenant", "policies.version"],
+        name="policy_activations_version",
+    ),
+)
+
 revocations = Table(
     "revocations",
     metadata,

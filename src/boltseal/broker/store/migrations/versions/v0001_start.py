@@ -137,6 +137,20 @@ def _what_decisions_rest_on() -> None:
         ),
     )
     op.create_table(
+        "policy_activations",
+        _part("tenant"),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("back", sa.Integer),
+        _number("since"),
+        _text("by", _WORDS),
+        sa.ForeignKeyConstraint(
+            ["tenant", "version"],
+            ["policies.tenant", "policies.version"],
+            name="policy_activations_version",
+        ),
+    )
+    op.create_table(
         "revocations",
         _part("tenant"),
         _part("credential", _WORDS),
