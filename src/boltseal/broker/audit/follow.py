@@ -77,6 +77,25 @@ class Verdict:
         """Links at the end that no checkpoint signs yet: those can be changed unseen."""
         return max(0, self.last - max(self.signed, self.start - 1))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is right and yet proves less than it might, one sentence each."""
+        found = []
+        if self.ok and self.unsigned:
+            found.append(
+                f"no checkpoint signs the last {self.unsigned} records yet: they could be changed "
+                "unseen"
+            )
+        if self.ok and self.tenant is not None and not self.sealed:
+            found.append(
+                "the broker did not sign this export as a whole: records of the tenant could be "
+                "hidden in it among those of others"
+            )
+        if self.outside:
+            numbers = ", ".join(map(str, self.outside[:10]))
+            found.append(f"kept checkpoints of records that are not in this export: {numbers}")
+        return tuple(found)
+
 
 @dataclass(slots=True)
 class Follower:

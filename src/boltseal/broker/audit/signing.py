@@ -15,11 +15,11 @@ from sqlalchemy import func, insert, select
 from boltseal.broker.audit import checkpoint, record
 from boltseal.broker.audit.checkpoint import Checkpoint
 from boltseal.broker.keys.safe import Place, Safe
-from boltseal.broker.model import AuditEntry, RefusedError
+from boltseal.broker.model import AuditEntry
 from boltseal.broker.store import tables
 from boltseal.broker.store.change import change
 from boltseal.broker.store.database import read_head
-from boltseal.errors import BoltsealError, IntegrityError, NotFoundError
+from boltseal.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -234,7 +234,7 @@ class Checkpointer:
             pause = _TICK
             try:
                 self.tick()
-            except (BoltsealError, RefusedError) as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, the next one may go well
                 self._failed(error)
                 pause = 30 * _TICK  # a broken chain is looked at again, and not every second
 
