@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from boltseal.cli import broker_keys, broker_rules, options
+from boltseal.cli import broker_audit, broker_keys, broker_rules, options
 from boltseal.cli import broker_shared as shared
 from boltseal.cli.output import printable
 
@@ -39,6 +39,10 @@ _MODULES = {
     "revocations": ("list what is revoked", broker_rules.REVOCATIONS),
     "limits": ("show or set how many releases there may be", broker_rules.LIMITS),
     "admin": ("make, list and revoke administrators", broker_rules.ADMIN),
+    "releases": ("list who asked for keys, or explain one decision", broker_rules.RELEASES),
+    "audit": ("export, verify and report the audit", broker_audit),
+    "backup": ("copy the database into a file, while the broker goes on", broker_rules.BACKUP),
+    "restore": ("fill an empty database from a backup", broker_rules.RESTORE),
 }
 _SIMPLE = {
     "migrate": "bring the database's schema up to date",

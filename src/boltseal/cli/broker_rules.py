@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from boltseal.cli import broker_shared as shared
-from boltseal.cli import broker_trusts, options
+from boltseal.cli import broker_audit, broker_trusts, options
 
 if TYPE_CHECKING:
     import argparse
@@ -262,4 +262,17 @@ ADMIN = Action(
     "  boltseal broker admin create alice --tenant acme\n"
     "  boltseal broker admin create revision --role auditor\n"
     "  boltseal broker admin remove alice\n",
+)
+RELEASES = Action(
+    broker_audit.add_releases, broker_audit.run_releases, broker_audit.RELEASES_EXAMPLES
+)
+BACKUP = Action(
+    broker_audit.add_backup,
+    broker_audit.run_backup,
+    "examples:\n  boltseal broker backup /var/backups/broker-2026-01-31\n",
+)
+RESTORE = Action(
+    broker_audit.add_backup,
+    broker_audit.run_restore,
+    "examples:\n  boltseal broker restore /var/backups/broker-2026-01-31\n",
 )

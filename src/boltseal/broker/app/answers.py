@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from boltseal.broker.app.tls_protocol import PEER, Peer
 from boltseal.broker.model import Presented, RefusedError
-from boltseal.broker.release.jobs import RefusedRequestError, new_identifier
+from boltseal.broker.release.jobs import new_identifier
 from boltseal.keywrap.broker import protocol as wire
 
 if TYPE_CHECKING:
@@ -48,13 +48,6 @@ def refusal(code: str, request: str = "", *, wait: int = 0, status: int | None =
     if found.code == "unauthenticated":
         headers["www-authenticate"] = "Bearer"
     return Response(found.encode(), status or found.status, headers, _JSON)
-
-
-def refused(error: RefusedError) -> Response:
-    """The answer for a refusal of one of the rooms."""
-    if isinstance(error, RefusedRequestError):
-        return refusal(error.code, error.request, wait=error.wait)
-    return refusal(error.code)
 
 
 def presented(connection: HTTPConnection) -> Presented:

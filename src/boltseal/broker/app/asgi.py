@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from boltseal import __version__
-from boltseal.broker.app import answers, openapi, routes_admin, routes_public, routes_rules
+from boltseal.broker.app import answers, failures, openapi, routes_admin, routes_audit, routes_public, routes_rules
 from boltseal.broker.model import RefusedError
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import ASGIApp
 
     from boltseal.broker.app.replica import Replica
@@ -40,12 +38,18 @@ def make_api(replica: Replica | None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.replica = replica
-    for one in (routes_public, routes_admin, routes_rules):
-        app.include_router(one.router)
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(BoltsealError, _failed)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    for one in (
+        routes_public.router,
+        routes_admin.metrics_router,
+        routes_admin.router,
+        routes_rules.router,
+        routes_audit.router,
+    ):
+        app.include_router(one)
+    app.add_exception_handler(RefusedError, failures.refused)
+    app.add_exception_handler(BoltsealError, failures.failed)
+    app.add_exception_handler(RequestValidationError, failures.invalid)
+    app.add_exception_handler(HTTPException, failures.http)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     if replica is not None and replica.settings.console:
         _add_console(app, replica)
@@ -58,29 +62,5 @@ def _add_console(app: FastAPI, replica: Replica) -> None:
         from boltseal.broker.console import mount
 
         mount(app, replica)
-    except (ImportError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001  a page less, and keys all the same
         replica.log.problem("console", error)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return answers.refused(error)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    replica: Replica = request.app.state.replica
-    replica.log.problem("request", error)
-    return answers.refusal("unavailable")
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    return answers.refusal("malformed")
-
-
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    answer = answers.refusal(answers.by_status(error.status_code), status=error.status_code)
-    allow: Any = (error.headers or {}).get("Allow") or (error.headers or {}).get("allow")
-    if allow:
-        answer.headers["allow"] = allow
-    return answer

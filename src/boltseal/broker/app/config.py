@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from boltseal._io.files import read_user_file
 from boltseal.broker.app import settings_file
+from boltseal.broker.console.settings import Issuer
 from boltseal.errors import StorageError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Settings:
     tls: Tls | None
     public_address: str
     console: bool
+    issuer: Issuer | None  # where people sign in to the console
     metrics: Address | None
     log_level: str
     checkpoint_records: int
@@ -106,6 +108,7 @@ def load(path: str) -> Settings:
     folder = os.path.dirname(os.path.abspath(path))
     server, metrics, audit = table("server"), table("metrics"), table("audit")
     log, traces, limits = table("log"), table("traces"), table("limits")
+    console = table("console")
     listen = tuple(
         parse_address(one, server, "listen", _LISTEN)
         for one in server.strings("listen", _LISTEN, ("127.0.0.1:8443",))
@@ -125,7 +128,8 @@ def load(path: str) -> Settings:
         listen=listen,
         tls=tls,
         public_address=_public(server, listen, tls),
-        console=server.boolean("console", default=True),
+        console=console.boolean("enabled", default=True),
+        issuer=_issuer(console, folder),
         metrics=_metrics(metrics),
         log_level=log.choice("level", LEVELS, "info"),
         checkpoint_records=audit.number("checkpoint_records", 1, 10_000_000, 10_000),
@@ -133,7 +137,7 @@ def load(path: str) -> Settings:
         traces=_traces(traces),
         bounds=_bounds(limits),
     )
-    for one in (top, server, metrics, audit, log, traces, limits):
+    for one in (top, server, metrics, audit, log, traces, limits, console):
         one.finish()
     return found
 
@@ -219,6 +223,27 @@ def _public(server: Table, listen: tuple[Address, ...], tls: Tls | None) -> str:
     if not is_address or not (plain or parts.scheme == "https") or extra:
         raise server.error("public_address", "is no https://HOST[:PORT]", write)
     return text.rstrip("/")
+
+
+def _issuer(table: Table, folder: str) -> Issuer | None:
+    write = 'issuer = "https://login.example" and client_id = "boltseal"'
+    issuer, client = table.string("issuer", write), table.string("client_id", write)
+    secret, ca = table.string("client_secret_file", write), table.string("issuer_ca", write)
+    name = table.string("issuer_name", 'issuer_name = "our company"')
+    if (issuer is None) != (client is None):
+        missing = "client_id" if client is None else "issuer"
+        raise table.error(missing, "is missing beside the other one", write)
+    if issuer is None or client is None:
+        if secret or ca or name:
+            raise table.error("issuer", "is missing", write)
+        return None
+    extra: dict[str, str] = {"name": name} if name else {}
+    if secret is not None:
+        extra["client_secret"] = _secret(os.path.join(folder, secret), table, "client_secret_file")
+    if ca is not None:
+        raw = read_user_file(os.path.join(folder, ca), "[issuer_ca]", max_bytes=256 * 1024)
+        extra["ca"] = raw.decode("ascii", "replace")
+    return Issuer(issuer, client, **extra)
 
 
 def _metrics(table: Table) -> Address | None:

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from boltseal.broker.audit.signing import Checkpointer, Signer
+from boltseal.broker.console.settings import ConsoleSettings
 from boltseal.broker.identity.authenticate import Known, authenticate
 from boltseal.broker.keys.root import open_root
 from boltseal.broker.keys.safe import Safe
@@ -76,6 +78,7 @@ class Replica:
         bounds = settings.bounds
         self.database = Database.open(settings.database, pool=8)
         self.safe = open_safe(settings, self.database)
+        self.signer = Signer.open(self.database, self.safe)
         self.snapshots = Snapshots(self.database)
         self.known = Known()
         extra: dict[str, Any] = {"workers": bounds.workers} if bounds.workers else {}
@@ -88,6 +91,13 @@ class Replica:
             settings=handler.Settings(in_flight=bounds.in_flight, **extra),
             observe=self._observe,
         )
+        self._checkpointer = Checkpointer(
+            self.database,
+            self.signer,
+            every=settings.checkpoint_records,
+            seconds=settings.checkpoint_seconds,
+            failed=lambda error: log.problem("checkpoint", error),
+        )
         self.is_stopping = False
         self.changed: Callable[[], None] = lambda: None  # after every change, in some thread
         self._end = threading.Event()
@@ -97,6 +107,7 @@ class Replica:
         """Begin to answer. Raises RefusedError when the start cannot be written down."""
         self._note("started")
         self.releases.start()
+        self._checkpointer.start()
         for work in (self._watch, self._sweep):
             thread = threading.Thread(target=work, name=f"boltseal{work.__name__}", daemon=True)
             thread.start()
@@ -111,14 +122,17 @@ class Replica:
         written = self.releases.stop(float(self.settings.bounds.stop_seconds))
         try:
             self._note("stopped")
-        except (RefusedError, BoltsealError):
+            self._checkpointer.stop()
+        except (RefusedError, BoltsealError) as error:
+            self.log.problem("stop", error)
             written = False
         self.database.close()
         return written
 
-    def epoch(self) -> int:
-        """Of the newest snapshot. Raises RefusedError or BoltsealError."""
-        return self.snapshots.current().epoch
+    @property
+    def console(self) -> ConsoleSettings:
+        """Bounds of the console, and where people sign in."""
+        return ConsoleSettings(issuer=self.settings.issuer, origin=self.settings.public_address)
 
     def _authenticate(
         self, snapshot: Snapshot, presented: Presented, now: int, /, *, tenant: str | None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from boltseal.broker.app import shapes, strict
+from boltseal.broker.app import metrics, shapes, strict
 from boltseal.broker.app.auth import Admin
 from boltseal.broker.app.outputs import key_out, version_out
 from boltseal.broker.app.shapes import LINE, MAX_PAGE_SIZE, NAME, PAGE_SIZE
@@ -288,3 +288,14 @@ def revoke_admin(
     """The token is worth nothing from now on."""
     admins.revoke_admin(replica_of(request).database, actor, name)
     return Response(status_code=DONE)
+
+
+metrics_router = APIRouter(route_class=strict.Route, tags=["administration"])
+
+
+@metrics_router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+def figures(request: Request, actor: Admin) -> Response:
+    """For administrators' tokens of any role; the listener of the settings needs none."""
+    replica = replica_of(request)
+    text = replica.metrics.text(replica.releases)
+    return Response(text, media_type=metrics.CONTENT_TYPE)

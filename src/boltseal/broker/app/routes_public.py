@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from boltseal.broker.app import answers, auth, metrics
+from boltseal.broker.app import answers
 from boltseal.broker.app.outputs import public_document
 from boltseal.broker.app.shapes import NAME
 from boltseal.broker.model import Action, KeyPath, RefusedError
@@ -127,10 +127,3 @@ async def public_key(
     if found is None:
         raise RefusedError("not-found", "there is no such key")
     return Response(public_document(replica.settings, found), media_type=_JSON)
-
-
-@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
-def figures(request: Request, actor: auth.Anybody) -> Response:
-    """For administrators' tokens; the listener of the settings needs none."""
-    replica: Replica = request.app.state.replica
-    return Response(replica.metrics.text(replica.releases), media_type=metrics.CONTENT_TYPE)

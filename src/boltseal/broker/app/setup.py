@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from boltseal._io.files import storage_errors, write_all
 from boltseal.broker.app import certificate, config
+from boltseal.broker.audit import signing
 from boltseal.broker.keys import root
 from boltseal.broker.keys.exchange import prepare_root
 from boltseal.broker.model import DEFAULT
@@ -93,7 +94,9 @@ def _fill(wanted: Wanted, folder: str, path: str, options: KeyOptions | None) ->
     root.check_root(key)
     with Database.open(settings.database) as database:
         database.migrate()
-        prepare_root(database, key, SYSTEM.name, int(time.time()))
+        now = int(time.time())
+        safe = prepare_root(database, key, SYSTEM.name, now)
+        signing.create_key(database, safe, SYSTEM.name, now)
         tenants.create_tenant(database, SYSTEM, DEFAULT)
         tenants.create_project(database, SYSTEM, DEFAULT, DEFAULT)
         token = admins.create_admin(database, SYSTEM, EVERYTHING, wanted.admin)

@@ -235,7 +235,7 @@ class Token(BaseModel):
 
 
 class ReleaseOut(BaseModel):
-    """One decision of the audit."""
+    """One decision of the audit, without its details."""
 
     seq: int
     time: int
@@ -245,11 +245,26 @@ class ReleaseOut(BaseModel):
     subject: str
     image_digest: str
     request: str
-    details: dict[str, Any]
 
 
 class Releases(BaseModel):
-    """A part of a list, the newest first."""
+    """A part of a list, the newest first; ``before`` asks for the next part."""
 
     entries: list[ReleaseOut]
-    after: str | None = None
+    before: int | None = None
+
+
+class Decision(ReleaseOut):
+    """With what it rests on, and why."""
+
+    tenant: str
+    hash: str
+    details: dict[str, Any]
+
+
+class Checkpoints(BaseModel):
+    """Lines to keep somewhere else, and the keys that verify them, in PEM."""
+
+    entries: list[str]
+    public_keys: str
+    after: int | None = None

@@ -1,4 +1,4 @@
-"""JSON bodies of the administration, read as strictly as those of releases."""
+"""Routes of the administration: first who asks, then the body, as strictly as a release's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from boltseal._io import strictjson
+from boltseal.broker.app import auth
 from boltseal.broker.app.tls_protocol import MAX_BODY_BYTES
 from boltseal.errors import BoltsealError
 
@@ -30,12 +31,13 @@ class StrictRequest(Request):
 
 
 class Route(APIRoute):
-    """A route whose body is such JSON."""
+    """A route for administrators, whose body is such JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
+            request.scope[auth.ACTOR] = await auth.identify(request)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return strict
