@@ -55,6 +55,13 @@ class Snapshots(Protocol):
         """One that is new enough; with ``stale`` the newest."""
 
 
+class Log(Protocol):
+    """What is needed of the replica's log."""
+
+    def problem(self, place: str, error: BaseException) -> None:
+        """Something failed; texts of errors that are not Boltseal's own are left out."""
+
+
 class Services(Protocol):
     """What the console is built on; the application has all of it."""
 
@@ -69,6 +76,9 @@ class Services(Protocol):
 
     @property
     def known(self) -> Known: ...
+
+    @property
+    def log(self) -> Log: ...
 
     @property
     def console(self) -> ConsoleSettings: ...
