@@ -246,7 +246,7 @@ def _entered(visit: Visit, route: Route) -> Visit:
             raise RefusedError(
                 "forbidden-form", "this form is not of this session: go back, reload, send it again"
             )
-    if "tenant" in route.path:
+    if "tenant" in visit.place:
         reads = not route.is_form or route.only_reads
         subject = f"console of {visit.tenant}"
         database = visit.services.database
