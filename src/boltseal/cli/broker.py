@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from boltseal.cli import broker_audit, broker_keys, broker_rules, options
+from boltseal.cli import broker_audit, broker_keys, broker_policy, broker_rules, options
 from boltseal.cli import broker_shared as shared
 from boltseal.cli.output import printable
 
@@ -26,11 +26,12 @@ examples:
   boltseal broker releases
   boltseal broker audit verify
 """
-_MODULES = {
+_MODULES: dict[str, tuple[str, Any]] = {
     "key": ("make, rotate, publish, disable and destroy keys", broker_keys),
     "tenant": ("make and list tenants", broker_rules.TENANT),
     "project": ("make and list projects, which group a tenant's keys", broker_rules.PROJECT),
     "trust": ("say which authorities a tenant believes", broker_rules.TRUST),
+    "policy": ("add, try, activate and roll back policies", broker_policy),
     "revoke": (
         "have an identity, certificate, token or trust count no longer",
         broker_rules.REVOKE,

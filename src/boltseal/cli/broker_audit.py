@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from boltseal.cli import options
+from boltseal.cli import broker_report, options
 from boltseal.cli import broker_shared as shared
 from boltseal.errors import IntegrityError, UsageError
 
@@ -23,6 +23,7 @@ examples:
   boltseal broker audit checkpoints --public-key > audit.pem
   boltseal broker audit verify acme.jsonl --public-key audit.pem --kept checkpoints.txt
   boltseal broker audit verify
+  boltseal broker audit report sha256:… --html report.html
 """
 RELEASES_EXAMPLES = """\
 examples:
@@ -82,6 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checkpoints.add_argument(
         "--public-key", action="store_true", help="print the keys that verify them, in PEM"
     )
+    broker_report.add_arguments(
+        add("report", "who could open an image, who did, and when policies changed")
+    )
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -90,6 +94,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         "export": _export,
         "verify": _verify,
         "checkpoints": _checkpoints,
+        "report": broker_report.run,
     }
     return steps[args.step](args, output)
 
@@ -113,9 +118,7 @@ def run_releases(args: argparse.Namespace, output: Output) -> int:
         rows: list[history.Row] = []
         before: int | None = None
         while len(rows) < args.limit:
-            found = history.requests(
-                broker.database, SYSTEM, args.tenant, wanted, before=before
-            )
+            found = history.requests(broker.database, SYSTEM, args.tenant, wanted, before=before)
             rows += found.rows
             before = found.before
             if before is None:
@@ -156,32 +159,26 @@ def _show(one: Entry, output: Output) -> None:
 
 
 def _export(args: argparse.Namespace, output: Output) -> int:
-    import os
     import time
 
-    from boltseal._io.files import storage_errors
     from boltseal.broker.audit import signing
     from boltseal.broker.audit.export import Window, export
     from boltseal.broker.service.access import SYSTEM
 
-    window = Window(since=_time(args.since, "--since"), until=_time(args.until, "--until"))
+    window = Window(
+        since=shared.seconds(args.since, "--since"), until=shared.seconds(args.until, "--until")
+    )
     now = int(time.time())
     with shared.opened(args) as broker:
         signer = signing.Signer.open(broker.database, broker.safe)
         signing.write(broker.database, signer, now)
-        lines = export(
-            broker.database, SYSTEM, args.tenant, window=window, signer=signer, now=now
-        )
+        lines = export(broker.database, SYSTEM, args.tenant, window=window, signer=signer, now=now)
         if args.output is None:
             for line in lines:
                 sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
             return 0
-        with storage_errors(f"writing {args.output}"):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(args.output, flags, 0o600), "wb") as file:
-                for line in lines:
-                    file.write(line)
+        shared.write_new(args.output, lines)
     output.line(f"wrote {args.output}")
     return 0
 
@@ -256,21 +253,6 @@ def _checkpoints(args: argparse.Namespace, output: Output) -> int:
         output.result(str(one))
     output.document(lambda: {"checkpoints": [str(one) for one in found]})
     return 0
-
-
-def _time(text: str | None, option: str) -> int | None:
-    """Seconds since 1970 of a date, or of a date and a time, in UTC unless it says otherwise."""
-    from datetime import UTC, datetime
-
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option} is no time", hint="write 2026-01-31T12:00") from None
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    return int(found.timestamp())
 
 
 def add_backup(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from boltseal.cli import broker_shared as shared
 from boltseal.cli import broker_audit, broker_trusts, options
+from boltseal.cli import broker_shared as shared
 
 if TYPE_CHECKING:
     import argparse

@@ -19,7 +19,7 @@ from boltseal.errors import (
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from boltseal.broker.app.config import Settings
     from boltseal.broker.app.replica import Opened
@@ -167,3 +167,29 @@ def listed(output: Output, name: str, heading: list[str], rows: list[list[str]],
         output.line(f"no {name}")
     output.document(lambda: {name: documents()})
     return 0
+
+
+def seconds(text: str | None, option: str) -> int | None:
+    """Seconds since 1970 of a date, or of a date and a time, in UTC unless it says otherwise."""
+    from datetime import UTC, datetime
+
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} is no time", hint="write 2026-01-31T12:00") from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return int(found.timestamp())
+
+
+def write_new(path: str, parts: Iterable[bytes]) -> None:
+    """A new file, for its owner alone."""
+    from boltseal._io.files import storage_errors
+
+    with storage_errors(f"writing {path}"):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            for part in parts:
+                file.write(part)

@@ -9,7 +9,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from boltseal import __version__
-from boltseal.broker.app import answers, failures, openapi, routes_admin, routes_audit, routes_public, routes_rules
+from boltseal.broker.app import (
+    answers,
+    failures,
+    openapi,
+    routes_admin,
+    routes_audit,
+    routes_policy,
+    routes_public,
+    routes_rules,
+)
 from boltseal.broker.model import RefusedError
 from boltseal.errors import BoltsealError
 
@@ -43,6 +52,7 @@ def make_api(replica: Replica | None) -> FastAPI:
         routes_admin.metrics_router,
         routes_admin.router,
         routes_rules.router,
+        routes_policy.router,
         routes_audit.router,
     ):
         app.include_router(one)

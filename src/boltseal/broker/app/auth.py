@@ -6,6 +6,7 @@ that the address names. Nothing of a body is read before that is known.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
@@ -19,6 +20,7 @@ from boltseal.broker.service.access import Actor, Role, check_name
 
 if TYPE_CHECKING:
     from boltseal.broker.app.replica import Replica
+    from boltseal.broker.store.database import Database
 
 PREFIX: Final = "bsb_"  # of an administrator's token
 ACTOR: Final = "boltseal.actor"  # in the scope, once it is known
@@ -45,10 +47,22 @@ async def identify(request: Request) -> Actor:
     return Actor(grant.principal.id, grant.principal.tenant, role)
 
 
-async def known(request: Request) -> Actor:
-    """Who was identified before the route was entered."""
-    found: Actor = request.scope[ACTOR]
-    return found
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of somebody who was identified before the route was entered."""
+
+    replica: Replica
+    actor: Actor
+
+    @property
+    def database(self) -> Database:
+        """Where all of it is."""
+        return self.replica.database
 
 
-Admin = Annotated[Actor, Depends(known)]
+async def call(request: Request) -> Call:
+    """For routes of administrators."""
+    return Call(request.app.state.replica, request.scope[ACTOR])
+
+
+Caller = Annotated[Call, Depends(call)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -237,13 +237,16 @@ def _issuer(table: Table, folder: str) -> Issuer | None:
         if secret or ca or name:
             raise table.error("issuer", "is missing", write)
         return None
-    extra: dict[str, str] = {"name": name} if name else {}
+    found = Issuer(issuer, client)
+    if name is not None:
+        found = replace(found, name=name)
     if secret is not None:
-        extra["client_secret"] = _secret(os.path.join(folder, secret), table, "client_secret_file")
+        text = _secret(os.path.join(folder, secret), table, "client_secret_file")
+        found = replace(found, client_secret=text)
     if ca is not None:
         raw = read_user_file(os.path.join(folder, ca), "[issuer_ca]", max_bytes=256 * 1024)
-        extra["ca"] = raw.decode("ascii", "replace")
-    return Issuer(issuer, client, **extra)
+        found = replace(found, ca=raw.decode("ascii", "replace"))
+    return found
 
 
 def _metrics(table: Table) -> Address | None:

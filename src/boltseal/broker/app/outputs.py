@@ -9,6 +9,7 @@ from boltseal.keywrap.broker import public
 if TYPE_CHECKING:
     from boltseal.broker.app.config import Settings
     from boltseal.broker.model import KeyVersion
+    from boltseal.broker.policy.dryrun import Report
     from boltseal.broker.service.catalog import Key
 
 
@@ -53,3 +54,29 @@ def public_document(settings: Settings, one: KeyVersion) -> bytes:
             one.fingerprint,
         )
     )
+
+
+def dry_run_out(report: Report) -> dict[str, Any]:
+    """A dry run, with the requests that would be decided otherwise."""
+    return {
+        "checked": report.checked,
+        "undecided": report.undecided,
+        "newly_allowed": report.newly_allowed,
+        "newly_refused": report.newly_refused,
+        "is_all": report.is_all,
+        "changes": [
+            {
+                "seq": one.past.seq,
+                "time": one.past.time,
+                "request": one.past.request,
+                "who": one.past.principal.id,
+                "action": str(one.past.action),
+                "resource": str(one.past.resource),
+                "was_allowed": one.past.was_allowed,
+                "would_be_allowed": one.would.allowed,
+                "determining": list(one.would.determining),
+                "explanation": one.would.explanation,
+            }
+            for one in report.changes
+        ],
+    }

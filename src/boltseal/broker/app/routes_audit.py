@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import StreamingResponse
 
 from boltseal.broker.app import answers, releases, shapes, strict
-from boltseal.broker.app.auth import Admin
-from boltseal.broker.app.routes_admin import PREFIX, Tenant, replica_of
+from boltseal.broker.app.auth import Call, Caller  # noqa: TC001  FastAPI reads annotations
+from boltseal.broker.app.parts import MAX_SEQ, PREFIX, Tenant, Time
 from boltseal.broker.app.shapes import LINE
 from boltseal.broker.audit import export, signing
 from boltseal.broker.console import history
@@ -21,28 +21,31 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix=PREFIX, route_class=strict.Route, tags=["administration"])
 
-_SEQ = 2**53
 _WORD = Annotated[str, Query(max_length=1000, pattern=LINE)]
-_TIME = Annotated[int | None, Query(ge=0, le=2**40)]
 _LINES = "application/jsonl"
 
 
-@router.get(
-    "/tenants/{tenant}/releases", response_model=shapes.Releases, summary="List decisions"
-)
-def list_releases(
-    request: Request,
-    actor: Admin,
-    tenant: Tenant,
+async def _wanted(
     image: Annotated[str, Query(max_length=160, pattern=LINE)] = "",
     key: _WORD = "",
     identity: _WORD = "",
     outcome: Annotated[str, Query(pattern="^(|allowed|refused)$")] = "",
-    before: Annotated[int | None, Query(ge=1, le=_SEQ)] = None,
+) -> history.Filter:
+    return history.Filter(image, key, identity, outcome)
+
+
+Wanted = Annotated[history.Filter, Depends(_wanted)]
+
+
+@router.get("/tenants/{tenant}/releases", response_model=shapes.Releases, summary="List decisions")
+def list_releases(
+    call: Caller,
+    tenant: Tenant,
+    wanted: Wanted,
+    before: Annotated[int | None, Query(ge=1, le=MAX_SEQ)] = None,
 ) -> dict[str, Any]:
     """The newest first; ``before`` goes on where another list ended."""
-    wanted = history.Filter(image, key, identity, outcome)
-    found = history.requests(replica_of(request).database, actor, tenant, wanted, before=before)
+    found = history.requests(call.database, call.actor, tenant, wanted, before=before)
     return {"entries": [asdict(one) for one in found.rows], "before": found.before}
 
 
@@ -52,13 +55,12 @@ def list_releases(
     summary="Explain a decision",
 )
 def get_release(
-    request: Request,
-    actor: Admin,
+    call: Caller,
     tenant: Tenant,
     identifier: Annotated[str, Path(pattern="^[0-9a-f]{16,40}$")],
 ) -> dict[str, Any]:
     """By the id that its answer had."""
-    found = releases.find(replica_of(request).database, actor, tenant, identifier)
+    found = releases.find(call.database, call.actor, tenant, identifier)
     return {"seq": found.seq, "hash": found.hash, **asdict(found.entry)}
 
 
@@ -69,10 +71,10 @@ def get_release(
     responses={200: {"description": "Lines of JSON", "content": {_LINES: {}}}},
 )
 def export_tenant(
-    request: Request, actor: Admin, tenant: Tenant, since: _TIME = None, until: _TIME = None
+    call: Caller, tenant: Tenant, since: Time = None, until: Time = None
 ) -> StreamingResponse:
     """Its own records, and of others the links; it verifies without the broker."""
-    return _export(request, actor, tenant, since, until)
+    return _export(call, tenant, since, until)
 
 
 @router.get(
@@ -81,39 +83,33 @@ def export_tenant(
     response_class=StreamingResponse,
     responses={200: {"description": "Lines of JSON", "content": {_LINES: {}}}},
 )
-def export_all(
-    request: Request, actor: Admin, since: _TIME = None, until: _TIME = None
-) -> StreamingResponse:
+def export_all(call: Caller, since: Time = None, until: Time = None) -> StreamingResponse:
     """Only for administrators of all tenants."""
-    return _export(request, actor, EVERYTHING, since, until)
+    return _export(call, EVERYTHING, since, until)
 
 
 @router.get("/audit/checkpoints", response_model=shapes.Checkpoints, summary="Checkpoints")
 def checkpoints(
-    request: Request,
-    actor: Admin,
-    after: Annotated[int, Query(ge=0, le=_SEQ)] = 0,
+    call: Caller,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
     size: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Only for administrators of all tenants; with the keys that verify them."""
-    database = replica_of(request).database
-    require_operator(database, actor, "administer", "checkpoints", read=True)
-    found = signing.checkpoints(database, after=after, size=size)
+    require_operator(call.database, call.actor, "administer", "checkpoints", read=True)
+    found = signing.checkpoints(call.database, after=after, size=size)
     return {
         "entries": [str(one) for one in found],
-        "public_keys": signing.public_keys(database),
+        "public_keys": signing.public_keys(call.database),
         "after": found[-1].seq if len(found) == size else None,
     }
 
 
-def _export(
-    request: Request, actor: Admin, tenant: str, since: int | None, until: int | None
-) -> StreamingResponse:
-    replica = replica_of(request)
+def _export(call: Call, tenant: str, since: int | None, until: int | None) -> StreamingResponse:
+    replica = call.replica
     now = answers.now()
     window = export.Window(since=since, until=until)
     lines = export.export(
-        replica.database, actor, tenant, window=window, signer=replica.signer, now=now
+        call.database, call.actor, tenant, window=window, signer=replica.signer, now=now
     )
     return StreamingResponse(_chunks(lines), media_type=_LINES)
 
@@ -129,5 +125,3 @@ def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:
             yield b"".join(kept)
             kept, size = [], 0
     yield b"".join(kept)
-
-

@@ -50,6 +50,7 @@ class Broker(uvicorn.Server):
         self.replica = Replica(settings, log, self.metrics)
         self._listening = listening
         self._by_address: Counter[str] = Counter()
+        self._open = 0
         self._work: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
         bounds = settings.bounds
@@ -146,13 +147,14 @@ class Broker(uvicorn.Server):
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._by_address[host] += 1
+            self._open += 1
             self._spawn(self._connect(sock, host))
 
     def _has_room(self, host: str) -> bool:
         bounds = self.settings.bounds
-        if self._by_address.total() < bounds.connections:
-            if self._by_address[host] < bounds.connections_per_address:
-                return True
+        mine = self._by_address.get(host, 0)
+        if self._open < bounds.connections and mine < bounds.connections_per_address:
+            return True
         self._refused("too many connections", "limited", host)
         return False
 
@@ -187,6 +189,7 @@ class Broker(uvicorn.Server):
 
         def closed() -> None:
             self.metrics.connections.dec()
+            self._open -= 1
             self._by_address[host] -= 1
             if not self._by_address[host]:
                 del self._by_address[host]

@@ -116,6 +116,14 @@ class NewPolicy(Strict):
     activate: bool = False
 
 
+class PolicyTest(Strict):
+    """Policies to try on what was asked in the past."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_POLICY)]
+    against_active: bool = False
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+
+
 class Names(BaseModel):
     """A part of a list; ``after`` asks for the next part."""
 
@@ -268,3 +276,58 @@ class Checkpoints(BaseModel):
     entries: list[str]
     public_keys: str
     after: int | None = None
+
+
+class PolicyVersion(BaseModel):
+    """One version, without its text."""
+
+    tenant: str
+    version: int
+    author: str
+    created: int
+    comment: str
+    active_since: int | None
+
+
+class Policies(BaseModel):
+    """A part of a list, the newest first."""
+
+    entries: list[PolicyVersion]
+    after: str | None = None
+
+
+class PolicyOut(BaseModel):
+    """One version."""
+
+    tenant: str
+    version: int
+    text: str
+    author: str
+    created: int
+    comment: str
+
+
+class Change(BaseModel):
+    """A past request that would be decided otherwise."""
+
+    seq: int
+    time: int
+    request: str
+    who: str
+    action: str
+    resource: str
+    was_allowed: bool
+    would_be_allowed: bool
+    determining: list[str]
+    explanation: str
+
+
+class DryRun(BaseModel):
+    """What policies would have decided otherwise."""
+
+    checked: int
+    undecided: int
+    newly_allowed: int
+    newly_refused: int
+    is_all: bool
+    changes: list[Change]

@@ -1,4 +1,4 @@
-"""HTTP/1.1 of uvicorn, with what it leaves to proxies: bounds, deadlines, and who the TLS client is.
+"""HTTP/1.1 of uvicorn, with what it leaves to proxies: bounds, deadlines, and who the client is.
 
 A request is refused here, before anything of the application runs, when its head or its body is too
 large or too slow, or when it can be read in two ways. What comes further on that connection is
@@ -139,7 +139,7 @@ class Protocol(HttpToolsProtocol):
         self._since = None
         code = _EARLY[status]
         self.edge.refused(why, code, self._address)
-        cycle = self.cycle
+        cycle: Any = self.cycle  # None before the first request
         is_free = cycle is None or cycle.response_complete or not cycle.response_started
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
@@ -156,24 +156,20 @@ class Protocol(HttpToolsProtocol):
 
     def _problem(self) -> tuple[int, str] | None:
         headers = self.headers
+        if len(self.url) > MAX_URL_BYTES or len(headers) > MAX_HEADERS:
+            return 431, "a head over the limit"
         size = len(self.url)
-        if size > MAX_URL_BYTES:
-            return 431, "an address over the limit"
-        if len(headers) > MAX_HEADERS:
-            return 431, "too many headers"
-        once = set()
+        once: dict[bytes, bytes] = {}
         for name, value in headers:
             size += len(name) + len(value) + 4
-            if name in _ONCE:
-                if name in once:
-                    return 400, "a header twice"
-                once.add(name)
-                if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-                    return 413, "a body over the limit"
+            if name in _ONCE and once.setdefault(name, value) is not value:
+                return 400, "a header twice"
         if size > MAX_HEAD_BYTES:
             return 431, "a head over the limit"
         if b"content-length" in once and b"transfer-encoding" in once:
             return 400, "two lengths"
+        if int(once.get(b"content-length", 0)) > MAX_BODY_BYTES:
+            return 413, "a body over the limit"
         return None
 
 
