@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from sqlalchemy import event
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from boltseal.broker.keys.safe import Safe
     from boltseal.broker.store.database import Database
 
-ROOT = FileRoot(bytes(range(32)))
+ROOT = FileRoot(hashlib.sha256(b"root").digest())
 NOW = 1_800_000_000
 PATH = KeyPath(DEFAULT, DEFAULT, "prod-eu")
 

@@ -232,8 +232,8 @@ def test_sqlite_refuses_to_replace_a_record(sqlite: Database, seq: int) -> None:
     ],
 )
 def test_postgresql_refuses_its_own_ways_round(postgres: object, statement: str) -> None:
-    with Database.open(postgres.database()) as database:  # type: ignore[attr-defined]
-        database.migrate()
+    url = postgres.database(migrated=True)  # type: ignore[attr-defined]
+    with Database.open(url) as database:
         _with_a_record(database)
         with pytest.raises(RefusedError, match="append-only"):
             with database.begin_write() as connection:
@@ -257,18 +257,18 @@ def _change_often(url: str, name: str, times: int) -> None:
 
 
 def test_two_processes_that_change_at_once_lose_nothing(
-    database: Database, database_url: str
+    database: Database, migrated_url: str
 ) -> None:
     with database.begin_write() as connection:
         connection.execute(tables.tenants.insert().values(name="a", created=0))
     others = [
-        SPAWN.Process(target=_change_often, args=(database_url, f"p{number}", 25))
+        SPAWN.Process(target=_change_often, args=(migrated_url, f"p{number}", 25))
         for number in range(2)
     ]
     for one in others:
         one.start()
     threads = [
-        threading.Thread(target=_change_often, args=(database_url, f"t{number}", 25))
+        threading.Thread(target=_change_often, args=(migrated_url, f"t{number}", 25))
         for number in range(2)
     ]
     for one in threads:
@@ -299,8 +299,8 @@ def test_readers_see_one_state_while_others_write(
 
 
 def test_readers_cannot_write_on_postgresql(postgres: object) -> None:
-    with Database.open(postgres.database()) as database:  # type: ignore[attr-defined]
-        database.migrate()
+    url = postgres.database(migrated=True)  # type: ignore[attr-defined]
+    with Database.open(url) as database:
         with pytest.raises(Exception, match="read-only"):
             with database.read() as connection:
                 next_epoch(connection)

@@ -33,8 +33,7 @@ def server() -> Iterator[Postgres]:
 
 @pytest.fixture
 def replica(server: Postgres) -> Iterator[Database]:
-    with Database.open(server.database(), pause=0.01) as opened:
-        opened.migrate()
+    with Database.open(server.database(migrated=True), pause=0.01) as opened:
         yield opened
 
 
