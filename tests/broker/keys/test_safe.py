@@ -275,13 +275,7 @@ def test_what_was_erased_is_in_no_table_of_postgresql(postgres: Postgres) -> Non
 
         def there() -> bool:
             postgres.sql(name, "CHECKPOINT")
-            base = (
-                postgres.data
-                / "base"
-                / postgres.sql(
-                    name, "SELECT oid FROM pg_database WHERE datname = current_database()"
-                )
-            )
+            base = postgres.data / "base" / postgres.sql(name, _OID)
             return any(piece in one.read_bytes() for one in base.iterdir())
 
         assert there()
