@@ -75,6 +75,10 @@ def _is_openpgp(raw: bytes) -> bool:
 
 _KINDS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (
+        lambda raw: raw.lstrip()[:1] == b"{" and b'"broker-key/1"' in raw[:4096],
+        "it is the public half of a key broker's key: write broker:{path}",
+    ),
+    (
         lambda raw: b"PRIVATE KEY" in raw and _is_xwing(raw),
         "it is a private key: name its public half, which keygen wrote beside it",
     ),
@@ -92,9 +96,5 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
         "it looks like PKCS#12; take out what is in it: openssl pkcs12 -in {path} -nodes",
     ),
     (lambda raw: raw.lstrip()[:1] == b"{" and b'"kty"' in raw, "it is a JWK: write jwe:{path}"),
-    (
-        lambda raw: raw.lstrip()[:1] == b"{" and b'"broker-key/1"' in raw[:4096],
-        "it is the public half of a key broker's key: write broker:{path}",
-    ),
     (lambda raw: b"pkcs11:" in raw[:4096], "it names a token's key: write pkcs11:{path}"),
 )

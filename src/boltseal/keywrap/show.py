@@ -72,8 +72,11 @@ def show_key(text: str, options: KeyOptions | None = None) -> KeyReport:
     """
     options = options or KeyOptions()
     scheme, colon, rest = text.partition(":")
-    if colon and scheme in ("jwe", "pkcs7", "pq", "broker") and rest and not os.path.exists(scheme):
+    if colon and scheme in ("jwe", "pkcs7", "pq") and not os.path.exists(scheme):
         text = rest  # a recipient, as it is named elsewhere
+    elif scheme == "broker" and os.path.isfile(rest):
+        raw = identity_files.read_key_file(rest)
+        text = rest if envelope.kind(raw.strip()) == envelope.BROKER_KEY else text  # or settings
     from boltseal.keywrap.parse import special_identity
 
     special = special_identity(text, options)

@@ -119,6 +119,11 @@ class Wire:
         finally:
             self._turns.release()
 
+    def __del__(self) -> None:
+        """Identities have no end that anybody tells of."""
+        with contextlib.suppress(Exception):
+            self.close()
+
     def close(self) -> None:
         """Close the connections that are kept."""
         with self._lock:
