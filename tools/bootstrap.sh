@@ -40,6 +40,8 @@ pip() { .venv/bin/python -m pip --quiet --disable-pip-version-check "$@"; }
 pip install --require-hashes -r requirements/run.txt
 pip install --require-hashes -r requirements/build.txt
 [ "$wanted" = run ] || pip install --require-hashes -r requirements/dev.txt
+# for the axe-core in it, which the console's test gives to a browser; not for the browser it needs
+[ "$wanted" = run ] || pip install --require-hashes --no-deps -r requirements/axe.txt
 pip install --no-deps --no-build-isolation -e .
 .venv/bin/python -m compileall -q src
 echo "$sum" >"$stamp"

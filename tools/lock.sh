@@ -9,3 +9,4 @@ compile() {
 compile pyproject.toml -o requirements/run.txt
 compile requirements/build.in -o requirements/build.txt
 compile pyproject.toml --all-extras requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+compile requirements/axe.in --no-deps -o requirements/axe.txt

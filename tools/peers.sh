@@ -27,6 +27,8 @@ need gpg gnupg
 need softhsm2-util softhsm2
 need postgres postgresql
 need setpriv util-linux
+need chromium chromium
+need chromedriver chromium-driver
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing the peers:$missing"
