@@ -5,6 +5,7 @@ As root it runs as the user ``postgres``, since it refuses to be root.
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import itertools
 import os
@@ -24,6 +25,7 @@ from boltseal.broker.store.database import Database
 from support.peers import missing, require
 
 _PLACES = "/usr/lib/postgresql/*/bin"
+_PREFIX = "boltseal-pg-"
 _STARTS_WITHIN = 60.0  # seconds, on a machine that is busy with other tests
 
 
@@ -37,7 +39,9 @@ class Postgres:
     def __init__(self, *, durable: bool = False) -> None:
         self._bin = _programs()
         self._as = _other_user()
-        self.folder = Path(tempfile.mkdtemp(prefix="boltseal-pg-"))
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _try_lock(self.folder / "lock")
         if self._as:
             shutil.chown(self.folder, "postgres", "postgres")
         self.data = self.folder / "data"
@@ -138,6 +142,9 @@ class Postgres:
         """Stop it, and remove its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _answers(self) -> bool:
         command = ["pg_isready", "-q", "-h", str(self.folder), "-p", str(self.port)]
@@ -198,6 +205,29 @@ def _other_user() -> list[str]:
         missing("there is no user postgres to run PostgreSQL as (apt-get install postgresql)")
     identity = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
     return [require("setpriv"), *identity, "--pdeathsig=INT"]
+
+
+def _sweep() -> None:
+    """Remove what tests left that were killed: their lock is free, their server ended with them."""
+    for lock in glob.glob(f"{tempfile.gettempdir()}/{_PREFIX}*/lock"):
+        with suppress(OSError):
+            if time.time() - os.stat(lock).st_mtime < _STARTS_WITHIN:
+                continue  # it may be about to be locked
+            fd = _try_lock(Path(lock))
+            if fd is not None:
+                shutil.rmtree(os.path.dirname(lock), ignore_errors=True)
+                os.close(fd)
+
+
+def _try_lock(path: Path) -> int | None:
+    """A file that is locked while this process lives; None when another one has the lock."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def _free_port() -> int:
