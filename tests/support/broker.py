@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support import cli
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -104,15 +106,15 @@ class Broker:
         other.log = other.folder.parent / f"{other.folder.name}.log"
         return other
 
-    def run(self, *words: str, code: int = 0, config: bool = True, stdin: str = "") -> Done:
-        """``boltseal broker WORDS``; it has to end with ``code``."""
+    def run(self, *words: str, code: int = 0, config: bool = True, apart: bool = False) -> Done:
+        """``boltseal broker WORDS``; it has to end with ``code``.
+
+        In this process, which is quicker, unless it is to be ``apart``.
+        """
         named = ("--config", str(self.folder)) if config else ()
-        done = subprocess.run(
-            [PROGRAM, "broker", *words, *named],
-            capture_output=True, text=True, check=False, timeout=120, input=stdin,
-        )  # fmt: skip
-        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return Done(done.returncode, done.stdout, done.stderr)
+        done = (cli.spawn if apart else cli.boltseal)("broker", *words, *named)
+        assert done.code == code, f"{words}: {done.code}\n{done.out}{done.err}"
+        return Done(done.code, done.out, done.err)
 
     def start(self, environment: dict[str, str] | None = None) -> Broker:
         """Have it answer; returns when it is ready."""

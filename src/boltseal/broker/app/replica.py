@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from boltseal.broker.release.jobs import Observed
 
 _SWEEP_SECONDS = 60.0  # between looks for keys whose time has come
-_LOOK_SECONDS = 0.2  # between looks whether anything has changed
+_LOOK_SECONDS = 0.1  # between looks whether anything has changed
 
 
 @dataclass(slots=True)
@@ -152,7 +152,7 @@ class Replica:
         seen = None
         while not self._end.wait(_LOOK_SECONDS):
             try:
-                epoch = self.snapshots.current().epoch
+                epoch = self.snapshots.current(stale=True).epoch
                 if epoch != seen:
                     self.changed()
                     seen = epoch

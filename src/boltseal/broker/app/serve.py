@@ -12,15 +12,17 @@ import contextlib
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import uvicorn
 
 from boltseal.broker.app import logs, tls_protocol
 from boltseal.broker.app.asgi import make_app
-from boltseal.broker.app.metrics import Metrics
+from boltseal.broker.app.metrics import CONTENT_TYPE, Metrics
 from boltseal.broker.app.replica import Replica
 from boltseal.broker.app.tls import Contexts
 from boltseal.broker.identity.directory import Directory
@@ -29,6 +31,7 @@ from boltseal.errors import BoltsealError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from wsgiref.simple_server import WSGIServer
 
     from boltseal.broker.app.config import Address, Settings
 
@@ -53,6 +56,7 @@ class Broker(uvicorn.Server):
         self._open = 0
         self._work: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
+        self._figures: WSGIServer | None = None
         bounds = settings.bounds
         edge = tls_protocol.Edge(bounds, self._refused)
         super().__init__(
@@ -85,6 +89,8 @@ class Broker(uvicorn.Server):
         for sock in self._sockets:
             self._spawn(self._accept(sock))
         self._spawn(self._look())
+        if self.settings.metrics is not None:
+            self._figures = figures(self.settings.metrics, self.metrics, self.replica)
         scheme = "https" if self.contexts else "http"
         places = [f"{scheme}://{_name(sock)}" for sock in self._sockets]
         self.log.event("listening", listen=", ".join(places))
@@ -99,6 +105,9 @@ class Broker(uvicorn.Server):
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
         await super().shutdown(sockets=[])
+        if self._figures is not None:
+            await asyncio.to_thread(self._figures.shutdown)
+            self._figures.server_close()
         written = await asyncio.to_thread(self.replica.stop)
         self.log.event("stopped", "info" if written else "error", written=written)
 
@@ -109,7 +118,7 @@ class Broker(uvicorn.Server):
 
     def trust(self) -> None:
         """Have the authorities of all trusts, as they are now; in any thread but the loop's."""
-        snapshot = self.replica.snapshots.current()
+        snapshot = self.replica.snapshots.current(stale=True)
         self.metrics.epoch.set(snapshot.epoch)
         if self.contexts is None:
             return
@@ -249,6 +258,33 @@ def bind(address: Address) -> list[socket.socket]:
             hint="is the address in use, or of another machine?",
         ) from None
     return found
+
+
+def figures(address: Address, metrics: Metrics, replica: Replica) -> WSGIServer:
+    """Answer Prometheus on this machine, in a thread. Raises StorageError."""
+
+    def answer(environ: Any, start: Any) -> list[bytes]:
+        if environ.get("PATH_INFO") != "/metrics" or environ.get("REQUEST_METHOD") != "GET":
+            start("404 Not Found", [("content-type", "text/plain")])
+            return [b""]
+        start("200 OK", [("content-type", CONTENT_TYPE)])
+        return [metrics.text(replica.releases)]
+
+    class Quiet(WSGIRequestHandler):
+        timeout = 10
+
+        def log_message(self, *_: Any) -> None:
+            """What is asked here is of no interest."""
+
+    try:
+        server = make_server(address.host, address.port, answer, handler_class=Quiet)
+    except OSError as error:
+        raise StorageError(
+            f"cannot listen on {address}: {(error.strerror or 'no such address').lower()}",
+            hint="look at [metrics] in the settings",
+        ) from None
+    threading.Thread(target=server.serve_forever, name="boltseal-metrics", daemon=True).start()
+    return server
 
 
 def _name(sock: socket.socket) -> str:
