@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from boltseal.broker.audit import chain, checkpoint, details, export, record, signing, verify
 from boltseal.broker.keys.exchange import prepare_root
 from boltseal.broker.keys.root import FileRoot
+from boltseal.broker.keys.safe import Safe
 from boltseal.broker.model import (
     Assurance,
     AuditEntry,
@@ -20,6 +21,7 @@ from boltseal.broker.model import (
     Decision,
     Principal,
     PrincipalKind,
+    RefusedError,
 )
 from boltseal.broker.service.access import SYSTEM
 
@@ -96,10 +98,15 @@ def release(
 class History:
     """A database with its audit key, and what is written down in it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, root: bytes | None = None) -> None:
+        """With the ``root`` key of before, a history goes on."""
         self.database = database
-        self.safe = prepare_root(database, FileRoot(os.urandom(32)), "system", NOW)
-        signing.create_key(database, self.safe, "system", NOW)
+        key = FileRoot(root or os.urandom(32))
+        try:
+            self.safe = prepare_root(database, key, "system", NOW)
+            signing.create_key(database, self.safe, "system", NOW)
+        except RefusedError:
+            self.safe = Safe.open(database, key)
         self.signer = signing.Signer.open(database, self.safe)
         self.keys = self.signer.keys
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from boltseal.broker.service.access import Actor
     from boltseal.broker.store.database import Database
 
+__all__ = ["Question", "Report", "report"]
+
 PAGE: Final = 500  # records in memory at a time
 MAX_REQUESTS: Final = 1000  # single ones, the last; all of them are counted
 MAX_GROUPS: Final = 1000
