@@ -234,6 +234,7 @@ class Bench:
             decide=self._decide,
             settings=settings,
             observe=self.seen.append,
+            clock=lambda: NOW,
         )
         service.start()
         try:

@@ -35,9 +35,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def bench(open_database: Callable[[], Database]) -> Bench:
-    """On both kinds of databases."""
-    return Bench(open_database)
+def bench(sqlite: Database) -> Bench:
+    """Decisions are the same on either kind of database; commits have their own tests."""
+    return Bench(lambda: sqlite)
+
+
+def test_on_both_kinds_of_databases(open_database: Callable[[], Database]) -> None:
+    bench = Bench(open_database)
+    key = bench.add(make_key())
+    body, fresh = ask(key)
+    with bench.replica() as service:
+        assert opened(service.release(body, presented(), NOW), body, fresh) == SECRET
+        service.authorise(Action.WRAP, presented(), Target.key(key.path), NOW)
+    assert [one.kind for one in bench.entries()] == ["release", "wrap"]
 
 
 @pytest.mark.parametrize("algorithm", ["p256", "p384", "rsa3072", "xwing"])

@@ -175,7 +175,7 @@ class Committer:
                 until = 0.0
                 continue
             if not found:
-                until = min(until, time.monotonic() + self._linger)
+                until = time.monotonic() + self._linger
             found.append(one)
         return found
 

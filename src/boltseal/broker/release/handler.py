@@ -81,10 +81,12 @@ class ReleaseService:
         decide: Decide,
         settings: Settings | None = None,
         observe: Callable[[Observed], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         settings = self._settings = settings or Settings()
         self._snapshots = snapshots
         self._observe = observe
+        self._clock = clock
         self._opener = Opener(private, settings.open_keys)
         self._examiner = Examiner(authenticate, decide, self._opener, settings.window)
         self._floods = Floods(settings.strangers, settings.strangers_in_all, settings.refusals)
@@ -130,13 +132,13 @@ class ReleaseService:
 
     def release(self, body: bytes, presented: Presented, now: int | None = None) -> Reply:
         """The answer to ``POST /v1/release``; waits for it. ``now`` is in seconds since 1970."""
-        return self._wait(Job(Action.UNWRAP, presented, _now(now), body=body)).reply()
+        return self._wait(Job(Action.UNWRAP, presented, self._now(now), body=body)).reply()
 
     async def release_async(
         self, body: bytes, presented: Presented, now: int | None = None
     ) -> Reply:
         """The same for an event loop, which goes on meanwhile."""
-        job = Job(Action.UNWRAP, presented, _now(now), body=body)
+        job = Job(Action.UNWRAP, presented, self._now(now), body=body)
         await self._await(job)
         return job.reply()
 
@@ -147,13 +149,13 @@ class ReleaseService:
 
         Raises RefusedRequestError.
         """
-        return self._wait(_authorise_job(action, presented, target, now)).grant()
+        return self._wait(_authorise_job(action, presented, target, self._now(now))).grant()
 
     async def authorise_async(
         self, action: Action, presented: Presented, target: Target, now: int | None = None
     ) -> Grant:
         """The same for an event loop."""
-        job = _authorise_job(action, presented, target, now)
+        job = _authorise_job(action, presented, target, self._now(now))
         await self._await(job)
         return job.grant()
 
@@ -173,6 +175,9 @@ class ReleaseService:
             )
         except RefusedError:
             self._floods.count(entry.time, code, address=address)
+
+    def _now(self, now: int | None) -> int:
+        return int(self._clock()) if now is None else now
 
     def _wait(self, job: Job) -> Job:
         job.done = threading.Event()
@@ -329,7 +334,7 @@ class ReleaseService:
         self._write_sums()
 
     def _write_sums(self, *, everything: bool = False) -> None:
-        now = int(time.time())
+        now = self._now(None)
         for entry in self._floods.take(now, everything=everything):
             try:
                 self.committer.submit(_sum(now, entry))
@@ -337,10 +342,10 @@ class ReleaseService:
                 self._floods.put_back(entry)
 
 
-def _authorise_job(action: Action, presented: Presented, target: Target, now: int | None) -> Job:
+def _authorise_job(action: Action, presented: Presented, target: Target, now: int) -> Job:
     if action is Action.UNWRAP:
         raise ValueError("a release has its own way")
-    job = Job(action, presented, _now(now), tenant=target.tenant, project=target.project)
+    job = Job(action, presented, now, tenant=target.tenant, project=target.project)
     job.path, job.version = target.path, target.version
     return job
 
@@ -358,10 +363,6 @@ def _wake(futures: list[asyncio.Future[None]]) -> None:
     for one in futures:
         if not one.done():  # whoever asked may have gone
             one.set_result(None)
-
-
-def _now(now: int | None) -> int:
-    return int(time.time()) if now is None else now
 
 
 def _where(error: BaseException) -> str:
