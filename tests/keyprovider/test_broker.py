@@ -163,16 +163,12 @@ def test_what_skopeo_would_do(broker: FakeBroker, gopeer: str, tmp_path: Path) -
     run(gopeer, "encrypt", f"{tmp_path}/app:v1", f"{tmp_path}/theirs:v1", key)
     assert f"{KEY}@1" in ours("inspect", "oci:theirs:v1").out
     ours("decrypt", "oci:theirs:v1", "oci:open:v1", "-k", "broker:")
+    broker.seen.clear()
     sealed(broker)
     for name in ("theirs", "sealed"):
         broker.seen.clear()
-        run(
-            gopeer,
-            "decrypt",
-            f"{tmp_path}/{name}:v1",
-            f"{tmp_path}/{name}-open:v1",
-            f"provider:{PROVIDER}",
-        )
+        places = (f"{tmp_path}/{name}:v1", f"{tmp_path}/{name}-open:v1")
+        run(gopeer, "decrypt", *places, f"provider:{PROVIDER}")
         assert {one.asked.layer for one in broker.releases} == {None}  # only the packet is known
         assert {one.certificate for one in broker.releases} == {"host-1"}
 
