@@ -41,8 +41,8 @@ ENTRY = AuditEntry(
 TEXT = (
     '{"actor":"spiffe://prod/h\\u00e9llo","details":{"a":{"z":"\\n<\\u2028"},"b":[1,null,true]},'
     '"image":"sha256:' + "a" * 64 + '","kind":"release","outcome":"allowed","request":"'
-    + "0" * 32 + '","salt":"' + "5a" * 16 + '","seq":7,"subject":"default/default/k@1","tenant":"default",'
-    '"time":1800000000,"v":1}'
+    + "0" * 32 + '","salt":"' + "5a" * 16 + '","seq":7,"subject":"default/default/k@1",'
+    '"tenant":"default","time":1800000000,"v":1}'
 )  # fmt: skip
 
 
