@@ -1,0 +1,87 @@
+"""An image for a running broker: encrypted, opened by the right host, refused to the other one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import broker_host
+from support.broker import Broker
+from support.broker_host import Cluster
+from support.cli import Run, boltseal
+from support.images import simple_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME = "default/default/prod-eu"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    place = tmp_path_factory.mktemp("client")
+    (place / "policy.cedar").write_text(broker_host.POLICY)
+    made = Broker(place / "broker")
+    made.run("key", "create", "prod-eu", "--publish")
+    for number, region in enumerate(("eu", "us"), 1):
+        cluster = Cluster(f"{region}-1", place, number)
+        made.run("trust", "add", cluster.name, "--ca", str(cluster.ca), "--cluster", cluster.name,
+                 "--label", f"region={region}")  # fmt: skip
+        cluster.host(made)  # writes these files
+        host = place / f"{cluster.name}-host-1"
+        (place / f"{region}.toml").write_text(
+            f'addresses = ["{made.url}"]\nca-file = "broker/tls/ca.pem"\n'
+            f'cert-file = "{host}.crt.pem"\nkey-file = "{host}.pem"\n'
+        )
+    made.run("policy", "add", str(place / "policy.cedar"), "--activate")
+    with made:
+        yield made
+
+
+@pytest.fixture
+def sealed(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By the key's address; anybody may fetch the public half."""
+    monkeypatch.setenv("BOLTSEAL_CONFIG", str(broker.folder.parent / "none.toml"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(broker.ca))
+    simple_image(tmp_path / "app")
+    target = f"oci:{tmp_path}/sealed:v1"
+    ours("encrypt", f"oci:{tmp_path}/app:v1", target, "-r", f"broker:{broker.url}/prod-eu")
+    return target
+
+
+def ours(*arguments: object) -> Run:
+    done = boltseal(*arguments)
+    assert done.code == 0, done.err
+    return done
+
+
+def digest(image: str) -> str:
+    return str(json.loads(ours("inspect", "--json", image).out)["digest"])
+
+
+def test_the_host_that_may_and_the_one_that_may_not(
+    broker: Broker, sealed: str, tmp_path: Path
+) -> None:
+    place = broker.folder.parent
+    ours("decrypt", sealed, f"oci:{tmp_path}/open:v1", "-k", f"broker:{place}/eu.toml")
+    assert digest(f"oci:{tmp_path}/open:v1") == digest(f"oci:{tmp_path}/app:v1")
+    done = boltseal("decrypt", sealed, f"oci:{tmp_path}/no:v1", "-k", f"broker:{place}/us.toml")
+    assert done.code == 3
+    assert not (tmp_path / "no").exists()
+    request = done.err.partition("(forbidden, request ")[2].partition(")")[0]
+    assert "region" not in done.err  # why is for the operator
+    told = broker.run("releases", request).out
+    assert "outcome: refused" in told
+    assert digest(sealed) in told
+
+
+def test_a_pinned_half_and_what_it_opens(broker: Broker, tmp_path: Path) -> None:
+    pinned = tmp_path / "prod-eu.json"
+    pinned.write_text(broker.run("key", "public", "prod-eu").out)
+    simple_image(tmp_path / "app")
+    ours("encrypt", f"oci:{tmp_path}/app:v1", f"oci:{tmp_path}/x:v1", "-r", f"broker:{pinned}")
+    assert f"{NAME}@1" in ours("inspect", f"oci:{tmp_path}/x:v1").out
+    ours("check", f"oci:{tmp_path}/x:v1", "-k", f"broker:{broker.folder.parent}/eu.toml")
