@@ -110,7 +110,7 @@ def _evaluated(policies: Compiled, version: int, facts: explain.Facts) -> Decisi
         missing = explain.missing(policies, facts, request, graph)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         missing = ("what is missing cannot be told",)  # the verdict stands without
-    why = cut("no policy permits it: " + "; ".join(missing), explain.MAX_EXPLANATION)
+    why = cut("; ".join(("no policy permits it", *missing)), explain.MAX_EXPLANATION)
     return Decision(False, version, (), missing, explanation=why)
 
 

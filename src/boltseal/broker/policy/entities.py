@@ -68,7 +68,8 @@ def graph(principal: Principal, resource: Resource, wanted: Collection[str]) -> 
         principal.cluster,
         principal.assurance,
         tuple(principal.labels.items()),
-        principal.claims if CLAIMS in wanted or ASSERTED in wanted else (),
+        principal.claims if CLAIMS in wanted else None,
+        principal.claims if ASSERTED in wanted else None,
         resource.tenant,
         resource.project,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from boltseal.broker.model import Assurance
 from boltseal.broker.policy import entities, tree
 from boltseal.broker.policy.render import condition, cut, label_of, shown
 
@@ -47,9 +48,13 @@ class Facts:
             return self.principal.labels.get(name)
         return self.resource.key.labels.get(name) if self.resource.key is not None else None
 
-    def claim(self, name: str) -> Any:
-        """A claim's value, whoever says it."""
-        values = [one.value for one in self.principal.claims if one.name == name]
+    def claim(self, name: str, *, asserted: bool) -> Any:
+        """A claim's value."""
+        values = [
+            one.value
+            for one in self.principal.claims
+            if one.name == name and (one.assurance == Assurance.ASSERTED) is asserted
+        ]
         return values[0] if len(values) == 1 else values or None
 
 
@@ -69,7 +74,7 @@ def missing(
     unmet = policies.probes.unmet(request, graph)
     near = [(name, parts) for name, parts in unmet.items() if parts and not _is_elsewhere(parts)]
     if not near:
-        return (f"no policy permits {facts.action.value} of {facts.resource} to anybody",)
+        return (f"none is for anybody to {facts.action.value} {facts.resource}",)
     near.sort(key=lambda one: (sum(p.part.of == "principal" for p in one[1]), len(one[1])))
     return tuple(
         f"policy {policies.name(name)} needs {told}"
@@ -174,7 +179,9 @@ def _values(node: tree.Node, facts: Facts) -> Iterator[str]:
             if of in ("principal", "resource"):
                 yield _said(f"{_of(of)} {shown(name)}", facts.label(of, name))
             else:
-                yield _said(f"claim {shown(name)}", facts.claim(name))
+                asserted = tag["left"].get(".", {}).get("attr") == entities.ASSERTED
+                what = "what it asserts of" if asserted else "claim"
+                yield _said(f"{what} {shown(name)}", facts.claim(name, asserted=asserted))
 
 
 _CLAIMS: Final = (entities.CLAIMS, entities.ASSERTED)

@@ -81,7 +81,7 @@ def _text(node: Any) -> str:
     return "something"
 
 
-_SIDES: Final = ("left", "right")
+_SIDES: Final = ("left", "arg", "right")
 
 
 def _inner(node: Any) -> str:
