@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html.parser
 import http.client
+import itertools
 import json
+import os
 import sqlite3
 import ssl
 from dataclasses import dataclass, field
@@ -138,15 +140,24 @@ class Page:
         return self.text.partition('role="alert"')[2].partition("</p>")[0]
 
 
+_NUMBERS = itertools.count(os.getpid() * 97)
+
+
 class Browser:
-    """Cookies and the headers of a browser; a new connection for each request."""
+    """Cookies and the headers of a browser; a new connection for each request.
+
+    Each comes from a loopback address of its own, as tries to sign in are counted by address.
+    """
 
     def __init__(self, broker: Broker) -> None:
+        number = next(_NUMBERS)
+        self.address = f"127.{number >> 16 & 127 | 1}.{number >> 8 & 255}.{number & 255 or 1}"
         self.broker = broker
         parts = urlsplit(broker.url)
         self.host, self.port = parts.hostname or "", parts.port
         self.origin = broker.url
         self.cookies: dict[str, str] = {}
+        self.name = self.token = ""  # the administrator's, where a test asked for one
         self._context = ssl.create_default_context(cafile=str(broker.ca))
 
     def ask(
@@ -163,7 +174,11 @@ class Browser:
         if not self.cookies:
             del told["Cookie"]
         connection = http.client.HTTPSConnection(
-            self.host, self.port, timeout=30, context=self._context
+            self.host,
+            self.port,
+            timeout=30,
+            context=self._context,
+            source_address=(self.address, 0),
         )
         try:
             connection.request(method, path, body, {**told, **(headers or {})})
@@ -271,6 +286,7 @@ def request(
             "decision": details.decision(decision),
             "key": key,
             "version": 1,
+            "fingerprint": "sha256:" + "00" * 32,
             **more,
         },
     )

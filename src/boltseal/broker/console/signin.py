@@ -116,7 +116,7 @@ def _too_often() -> RefusedError:
 
 def _redirect(visit: Visit) -> str:
     base = visit.services.console.origin or visit.origin
-    return f"{base}{address()}/{oidc.CALLBACK}"
+    return f"{base}{address()}{oidc.CALLBACK}"
 
 
 def _note(visit: Visit, by: str, error: RefusedError) -> None:

@@ -23,7 +23,7 @@ from boltseal.broker.console import sessions
 from boltseal.broker.console.render import MESSAGES, render
 from boltseal.broker.console.settings import PREFIX
 from boltseal.broker.model import RefusedError
-from boltseal.broker.service.access import EVERYTHING, Role, require
+from boltseal.broker.service.access import EVERYTHING, Role, check_tenant, require
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def explain(error: RefusedError) -> str:
 
 def address(*parts: str | int, **query: str | int | None) -> str:
     """An address of the console."""
-    path = "/".join((PREFIX, *(quote(str(one), safe=":@") for one in parts)))
+    path = "/".join((PREFIX, *(quote(str(one), safe=":@") for one in parts or ("",))))
     told = "&".join(f"{k}={quote(str(v), safe='')}" for k, v in query.items() if v is not None)
     return f"{path}?{told}" if told else path
 
@@ -251,6 +251,9 @@ def _entered(visit: Visit, route: Route) -> Visit:
         subject = f"console of {visit.tenant}"
         database = visit.services.database
         require(database, visit.actor, visit.tenant, "administer", subject, read=reads)
+        if visit.is_operator:
+            with database.read() as connection:
+                check_tenant(connection, visit.tenant)
     return visit
 
 
