@@ -82,7 +82,7 @@ def load(rest: str, options: KeyOptions) -> Settings:
             hint=f"{_HOW}, as FILE, and name it with -k broker:FILE",
         )
     if rest:
-        raw = read_user_file(rest, "broker settings", max_bytes=MAX_FILE_BYTES)
+        raw = _read(rest, "broker settings")
         document = _json(raw, rest) if raw.lstrip()[:1] == b"{" else tomlfile.load(raw, rest)
         inside = document.get(TABLE)
         return _settings(document if inside is None else inside, rest)
@@ -101,15 +101,20 @@ def configured(options: KeyOptions) -> Settings | None:
     """The table of the first of Boltseal's configuration files that has one."""
     for path in options.settings_files:
         try:
-            raw = read_user_file(path, "configuration", max_bytes=MAX_FILE_BYTES)
+            raw = _read(path, "configuration")
         except NotFoundError:
             continue
-        except IntegrityError as error:
-            raise UsageError(error.message) from None
         table = tomlfile.load(raw, path).get(TABLE)
         if table is not None:
             return _settings(table, path)
     return None
+
+
+def _read(path: str, what: str) -> bytes:
+    try:
+        return read_user_file(path, what, max_bytes=MAX_FILE_BYTES)
+    except IntegrityError as error:  # too large
+        raise UsageError(error.message) from None
 
 
 def _json(raw: bytes, path: str) -> dict[str, Any]:
