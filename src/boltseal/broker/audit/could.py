@@ -183,7 +183,8 @@ def _verdict(
     renew = who.not_after is not None and who.not_after < now
     allowed, why, version = False, "", None
     names: tuple[str, ...] = ()
-    revoked = snapshot.revoked(who.tenant, who.credentials)
+    # PostgreSQL has no text with a NUL in it, so none can be revoked
+    revoked = snapshot.revoked(who.tenant, [one for one in who.credentials if "\0" not in one])
     trusts = {trust.name for trust in snapshot.trusts() if trust.tenant == who.tenant}
     if who.trust not in trusts:
         why = f"the trust {who.trust} is not believed any more"

@@ -109,7 +109,7 @@ def _lines(
     seq = header.start - 1
     while seq < stop:
         upper = min(seq + PAGE, stop)
-        for row, mark in _page(database, seq, upper):
+        for row, mark in _page(database, header.broker, seq, upper):
             is_own = row.seq <= last and header.tenant in (None, _tenant(row.record))
             yield tally.add(
                 lines.of_record(row.record, row.hash)
@@ -122,7 +122,9 @@ def _lines(
     yield end(tally)
 
 
-def _page(database: Database, after: int, until: int) -> Iterator[tuple[Any, Checkpoint | None]]:
+def _page(
+    database: Database, broker: str, after: int, until: int
+) -> Iterator[tuple[Any, Checkpoint | None]]:
     """Links with their checkpoints. What is missing in the database is missing here."""
     audit = tables.audit
     query = (
@@ -132,7 +134,8 @@ def _page(database: Database, after: int, until: int) -> Iterator[tuple[Any, Che
     )
     with database.read() as connection:
         rows: list[Any] = list(connection.execute(query))
-    marks = {one.seq: one for one in signing.checkpoints(database, after=after, until=until)}
+    found = signing.checkpoints(database, after=after, until=until, size=PAGE, broker=broker)
+    marks = {one.seq: one for one in found}
     for row in rows:
         yield row, marks.get(row.seq)
 

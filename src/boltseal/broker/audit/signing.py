@@ -134,10 +134,18 @@ def broker_id(database: Database) -> str:
 
 
 def checkpoints(
-    database: Database, *, after: int = 0, until: int | None = None, size: int = 1000
+    database: Database,
+    *,
+    after: int = 0,
+    until: int | None = None,
+    size: int = 1000,
+    broker: str | None = None,
 ) -> list[Checkpoint]:
-    """Those of records after ``after``, up to ``until``, in order; the first ``size`` of them."""
-    broker = broker_id(database)
+    """Those of records after ``after``, up to ``until``, in order; the first ``size`` of them.
+
+    ``broker`` is the broker's id, for whoever has looked it up already.
+    """
+    broker = broker or broker_id(database)
     table = tables.checkpoints
     query = select(table).where(table.c.seq > after).order_by(table.c.seq).limit(size)
     if until is not None:

@@ -65,12 +65,13 @@ def verify_database(
     own = keys is None
     if keys is None:
         keys = checkpoint.load_keys(signing.public_keys(database).encode())
-    follower = Follower(keys, kept, broker=signing.broker_id(database) if own else "")
+    broker = signing.broker_id(database)
+    follower = Follower(keys, kept, broker=broker if own else "")
     with database.read() as connection:
         head = read_head(connection)
     try:
         follower.begin(1, record.GENESIS)
-        for row in _rows(database, head.seq):
+        for row in _rows(database, head.seq, broker):
             _check_row(follower, row)
         if (follower.seq, follower.hash) != (head.seq, head.hash):
             follower.fail(
@@ -184,7 +185,7 @@ class _Row:
         return getattr(self._row, name)
 
 
-def _rows(database: Database, head: int) -> Iterator[_Row]:
+def _rows(database: Database, head: int, broker: str) -> Iterator[_Row]:
     """By number, a page at a time; also what has no place in the chain, up to its head."""
     audit = tables.audit
     query = select(audit).order_by(audit.c.seq).limit(_PAGE)
@@ -198,7 +199,9 @@ def _rows(database: Database, head: int) -> Iterator[_Row]:
         if not rows:
             return
         first, after = rows[0].seq, rows[-1].seq
-        found = signing.checkpoints(database, after=first - 1, until=after, size=_PAGE)
+        found = signing.checkpoints(
+            database, after=first - 1, until=after, size=_PAGE, broker=broker
+        )
         marks = {one.seq: one for one in found}
         for row in rows:
             yield _Row(row, marks.get(row.seq))
