@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from boltseal import __version__
+from boltseal._version import __version__
 from boltseal.broker.app import (
     answers,
     failures,
