@@ -19,6 +19,11 @@ ACTIONS = {
     "recipients": ("list", "add", "remove", "set"),
     "keyprovider": ("exec", "serve", "print-config"),
     "hook": ("check", "print-config"),
+    "broker": (
+        *("init", "serve", "key", "tenant", "project", "trust", "policy", "revoke", "unrevoke"),
+        *("revocations", "limits", "admin", "releases", "audit", "backup", "restore"),
+        *("migrate", "openapi"),
+    ),
 }
 
 

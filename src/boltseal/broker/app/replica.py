@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from boltseal.broker.app.traces import Traces
 from boltseal.broker.audit.signing import Checkpointer, Signer
 from boltseal.broker.console.settings import ConsoleSettings
 from boltseal.broker.identity.authenticate import Known, authenticate
@@ -75,6 +76,7 @@ class Replica:
         self.settings = settings
         self.log = log
         self.metrics = metrics
+        self._traces = Traces(settings.traces) if settings.traces is not None else None
         bounds = settings.bounds
         self.database = Database.open(settings.database, pool=8)
         self.safe = open_safe(settings, self.database)
@@ -126,6 +128,8 @@ class Replica:
         except (RefusedError, BoltsealError) as error:
             self.log.problem("stop", error)
             written = False
+        if self._traces is not None:
+            self._traces.stop()
         self.database.close()
         return written
 
@@ -141,6 +145,8 @@ class Replica:
 
     def _observe(self, seen: Observed) -> None:
         self.metrics.observe(seen)
+        if self._traces is not None:
+            self._traces.observe(seen)
         self.log.release(seen)
 
     def _note(self, what: str) -> None:
