@@ -229,6 +229,15 @@ def test_who_may_administer() -> None:
             assert not verdict(ANYTHING, resource=resource, action=action).allowed
 
 
+def test_an_unknown_action_is_refused() -> None:
+    """Whoever calls: nothing is raised, and nothing is allowed."""
+    for kind in PrincipalKind:
+        for action in ("open", 'unwrap"', None):
+            found = verdict(ANYTHING, who(kind=kind), action=action)  # type: ignore[arg-type]
+            assert not found.allowed
+            assert found.errors
+
+
 def test_actions_are_apart() -> None:
     """A permit for one action is none for another."""
     for allowed in Action:

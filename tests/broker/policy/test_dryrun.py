@@ -45,8 +45,6 @@ def ask(
     store: Database,
     labels: Mapping[str, str],
     time: int = NOW,
-    *,
-    action: Action = Action.UNWRAP,
     **changes: Any,
 ) -> Decision:
     """Decide one request, and write it down as the release room does."""
@@ -55,9 +53,11 @@ def ask(
     assert found is not None
     principal = who(labels, identifier=f"host-{time}")
     circumstances = at(time)
-    decision = decide(snapshot, principal, action, Resource(DEFAULT, DEFAULT, found), circumstances)
+    decision = decide(
+        snapshot, principal, Action.UNWRAP, Resource(DEFAULT, DEFAULT, found), circumstances
+    )
     told = {
-        "action": str(action),
+        "action": str(Action.UNWRAP),
         "principal": details.principal(principal),
         "circumstances": details.circumstances(circumstances),
         "decision": details.decision(decision),
@@ -149,7 +149,7 @@ def test_what_no_policy_decided_on_is_left_out(store: Database) -> None:
     ask(store, EU, principal={"kind": "Robot"})
     ask(store, EU, key="default/default/gone")
     ask(store, EU, key="other/default/prod-eu")
-    ask(store, EU, action="open")  # type: ignore[arg-type]
+    ask(store, EU, action="open")
     ask(store, EU, principal=details.principal(who(EU, tenant="other")))
     found = dry_run(store, SYSTEM, DEFAULT, permit("false"))
     assert (found.checked, found.undecided, found.newly_refused) == (1, 7, 1)

@@ -36,6 +36,7 @@ MAX_CHANGES: Final = 1000  # that are told one by one; all are counted
 CANDIDATE: Final = 0  # the version of a text that is none yet
 _PAGE = 500
 _KINDS = ("release", "wrap", "administer")
+_OUTCOMES = ("allowed", "refused")  # and not what administrators did
 _KIND = "policy"
 
 
@@ -176,7 +177,7 @@ def _past(
     before: int | None = None
     while most > 0:
         query = select(table.c.seq, table.c.record).where(
-            table.c.tenant == tenant, table.c.kind.in_(_KINDS)
+            table.c.tenant == tenant, table.c.kind.in_(_KINDS), table.c.outcome.in_(_OUTCOMES)
         )
         if since is not None:
             query = query.where(table.c.time >= since)

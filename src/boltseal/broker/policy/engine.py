@@ -63,10 +63,10 @@ def decide_by(
         return _refused("no policy is active, so nothing is allowed")
     if principal.tenant != resource.tenant or policy.tenant != resource.tenant:
         return _refused("who asks, what is asked for and the policies are not of one tenant")
-    why = _senseless(principal, action, resource)
-    if why:
-        return _refused(why, policy.version)
     try:
+        why = _senseless(principal, action, resource)
+        if why:
+            return _refused(why, policy.version)
         policies = compiled(policy.text)
         if isinstance(policies, Compiled):
             facts = explain.Facts(principal, action, resource, circumstances)
