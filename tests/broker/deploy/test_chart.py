@@ -1,4 +1,4 @@
-"""The Helm chart: what it makes of its values, by the part of the template language that it uses."""
+"""The Helm chart: what it makes of its values, by the part of the template language it uses."""
 
 from __future__ import annotations
 

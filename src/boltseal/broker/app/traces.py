@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from boltseal import __version__
+from boltseal._version import __version__
 from boltseal.errors import MissingExtraError
 
 if TYPE_CHECKING:
