@@ -234,8 +234,7 @@ def test_figures_name_nobody(broker: Broker) -> None:
 def test_old_tls_is_refused(broker: Broker) -> None:
     context = broker.context()
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-        context.minimum_version = ssl.TLSVersion.TLSv1
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     host, port = broker.url.removeprefix("https://").split(":")
@@ -255,11 +254,15 @@ def test_it_stops_well_with_a_request_under_way_and_reads_its_certificate_again(
     broker.wait_for_log("problem")
     assert broker.ask("GET", "/readyz").status == 200  # what there was stays in use
     with connect(broker) as connection:
-        connection.sendall(b"POST /v1/release HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n{")
+        connection.sendall(
+            b"POST /v1/release HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert b" 100 " in connection.recv(100)  # it is under way
         stopped: list[int] = []
         thread = threading.Thread(target=lambda: stopped.append(broker.stop()))
         thread.start()
-        connection.sendall(b"}")
+        connection.sendall(b"{}")
         assert said(connection)[0] == 400
         thread.join()
     assert stopped == [0]

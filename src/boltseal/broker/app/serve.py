@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _LOOK_SECONDS: Final = 1.0
+_FAREWELL_SECONDS: Final = 1.0  # that a client has to say goodbye in TLS
 
 
 class Broker(uvicorn.Server):
@@ -174,7 +175,11 @@ class Broker(uvicorn.Server):
         tls: dict[str, Any] = {}
         if self.contexts is not None:
             seconds = float(self.settings.bounds.header_seconds)
-            tls = {"ssl": self.contexts.current, "ssl_handshake_timeout": seconds}
+            tls = {
+                "ssl": self.contexts.current,
+                "ssl_handshake_timeout": seconds,
+                "ssl_shutdown_timeout": _FAREWELL_SECONDS,
+            }
         try:
             await loop.connect_accepted_socket(lambda: self._protocol(closed), sock, **tls)
         except (OSError, ssl.SSLError, TimeoutError) as error:
