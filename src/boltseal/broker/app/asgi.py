@@ -68,9 +68,6 @@ def make_api(replica: Replica | None) -> FastAPI:
 
 def _add_console(app: FastAPI, replica: Replica) -> None:
     """The web console, which is a room of its own."""
-    try:
-        from boltseal.broker.console import mount
+    from boltseal.broker.console import mount
 
-        mount(app, replica)
-    except Exception as error:  # noqa: BLE001  a page less, and keys all the same
-        replica.log.problem("console", error)
+    mount(app, replica)
