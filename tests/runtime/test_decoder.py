@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,6 +241,27 @@ def test_it_is_terminated(large: Layer, tmp_path: Path) -> None:
     assert (process.returncode, out) == (128 + signal.SIGTERM, b"")
     assert err.endswith(b"terminated\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("release", ["verified", "early"])
+def test_it_is_terminated_while_nobody_takes_the_plain_layer(large: Layer, release: str) -> None:
+    process = ctd.start(large.payload(), "--release", release)
+    assert process.stdout is not None
+    threading.Thread(target=_feed, args=(process, large.blob), daemon=True).start()
+    process.stdout.read(1)  # it has begun, and goes on until the pipe is full
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.stderr is not None
+    assert process.stderr.read().endswith(b"terminated\n")
+    process.stdout.close()
+    process.stderr.close()
+
+
+def _feed(process: subprocess.Popen[bytes], blob: bytes) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(blob)
 
 
 def test_under_containerd_the_stream_ends_after_the_process(keys: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import stat
 from contextlib import suppress
 
+from boltseal._io.handoff import CancelledError
 from boltseal.errors import StorageError, UsageError
 from boltseal.runtime.decoder.payload import MAX_PAYLOAD_BYTES
 from boltseal.runtime.decoder.release import Streams
@@ -14,6 +16,7 @@ from boltseal.runtime.decoder.release import Streams
 STDIN, STDOUT, STDERR, PAYLOAD = 0, 1, 2, 3
 PAYLOAD_SECONDS = 30  # that containerd may take to send the payload, which it does at once
 _PIPE_BYTES = 1 << 20
+_LOOK_MILLISECONDS = 200  # after which a write that waits looks whether it still should
 _F_SETPIPE_SZ = 1031  # fcntl(2)
 _PROCESSORS = "io.containerd.ocicrypt.decoder.v1.tar and io.containerd.ocicrypt.decoder.v1.tar.gzip"
 
@@ -75,7 +78,8 @@ def streams() -> Streams:
     for fd in (STDIN, STDOUT):
         with suppress(OSError):
             fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
-    return Streams(_Source(), _write)
+    sink = _Sink()
+    return Streams(_Source(), sink.write, sink.interrupt)
 
 
 class _Source:
@@ -90,12 +94,41 @@ class _Source:
             raise _failed("reading the encrypted layer", error) from None
 
 
-def _write(data: memoryview) -> None:
-    try:
-        while data:
-            data = data[os.write(STDOUT, data) :]
-    except OSError as error:
-        raise _failed("writing the plain layer", error) from None
+class _Sink:
+    """Standard output, for a thread that somebody may have to get out of a wait.
+
+    A signal interrupts the main thread alone, and nothing a write that waits for a reader. So a
+    pipe is opened once more, as a description of our own that does not wait; where that is refused
+    (a socket, a file of somebody else's) the write is an ordinary one.
+    """
+
+    def __init__(self) -> None:
+        self._stopped = False
+        self._fd = STDOUT
+        with suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(STDOUT).st_mode):
+                path = f"/proc/self/fd/{STDOUT}"
+                self._fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def interrupt(self) -> None:
+        self._stopped = True
+
+    def write(self, data: memoryview) -> None:
+        try:
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:
+                    self._wait()
+        except OSError as error:
+            raise _failed("writing the plain layer", error) from None
+
+    def _wait(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLOUT)
+        while not waiting.poll(_LOOK_MILLISECONDS):
+            if self._stopped:
+                raise CancelledError
 
 
 def _failed(doing: str, error: OSError) -> StorageError:

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where the ciphertext comes from and where the plaintext goes; both are as raw as pipes."""
+    """Where the ciphertext comes from and where the plaintext goes; both are as raw as pipes.
+
+    ``interrupt``, which any thread may call, makes a ``write`` that waits for its reader fail soon.
+    """
 
     source: Source
     write: Write
+    interrupt: Callable[[], object] | None = None
 
 
 def verified(layer: Descriptor, unlocked: UnlockedLayer, streams: Streams, folder: str) -> None:
@@ -53,6 +57,7 @@ def verified(layer: Descriptor, unlocked: UnlockedLayer, streams: Streams, folde
             spool.read_into,
             [opener.update, lambda chunk: streams.write(chunk.out)],
             size=layer.size,
+            interrupt=streams.interrupt,
         )
 
 
@@ -80,6 +85,7 @@ def early(layer: Descriptor, unlocked: UnlockedLayer, streams: Streams) -> None:
         source.read_into,
         [decryptor.authenticate, decryptor.update, lambda chunk: last.write(chunk.out)],
         size=layer.size,
+        interrupt=streams.interrupt,
     )
     source.finish()
     decryptor.verify()
