@@ -70,8 +70,13 @@ class Chunk:
 
 
 def _buffer(size: int) -> memoryview:
-    """Zeros; a large one is given back to the system as soon as nobody holds it."""
-    return memoryview(mmap.mmap(-1, size) if size >= _MAPPED_BYTES else bytearray(size))
+    """Zeros; a large one is given back to the system as soon as nobody holds it.
+
+    Private: a child of ``fork`` must not see what comes into it later.
+    """
+    if size < _MAPPED_BYTES:
+        return memoryview(bytearray(size))
+    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def run(

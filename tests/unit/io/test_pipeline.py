@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -340,3 +341,21 @@ class TestErrors:
                 blocks=blocks,
                 interrupt=lambda: pytest.fail("interrupted"),
             )
+
+
+def test_a_child_does_not_see_what_comes_into_a_buffer_later() -> None:
+    """It may be plaintext, and the child a program of whoever uses the library."""
+    chunk = pipeline.Chunk(pipeline.CHUNK_SIZE)
+    wait, go = os.pipe()
+    answer, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(wait, 1)
+        os.write(tell, bytes(chunk.room[:1]))
+        os._exit(0)
+    chunk.room[0] = 7
+    os.write(go, b"x")
+    assert os.read(answer, 1) == bytes(1)
+    os.waitpid(child, 0)
+    for fd in (wait, go, answer, tell):
+        os.close(fd)
