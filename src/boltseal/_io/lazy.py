@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from importlib import import_module
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
+
+_OUT = threading.Lock()
 
 
 def put_off(package: str, name: str) -> None:
@@ -48,11 +51,13 @@ def _unsigned(_: type) -> str:
 class _Later(ModuleType):
     """Stands where a module belongs, and becomes a way to it as soon as it is asked for anything.
 
-    It has no lock of its own: the one that counts is the interpreter's for that module.
+    Loading is under the interpreter's lock for that module. Ours is for taking this one out: who
+    looked before another thread did it would take out the real one, in the middle of its loading.
     """
 
     def __getattr__(self, name: str) -> Any:
         full = self.__name__
-        if sys.modules.get(full) is self:
-            sys.modules.pop(full, None)
+        with _OUT:
+            if sys.modules.get(full) is self:
+                del sys.modules[full]
         return getattr(import_module(full), name)

@@ -46,3 +46,47 @@ def test_what_is_loaded_or_missing_stays_so(name: str) -> None:
         "put_off('email', 'message'); assert sys.modules['email.message'] is kept\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_two_threads_that_are_the_first_at_once(tmp_path: Path) -> None:
+    """One has looked, and goes on when the other one has loaded the module: it stays the one."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "late.py").write_text("print('loaded')\nVALUE = 7\n")
+    code = """
+import sys, threading, types
+from boltseal._io import lazy
+
+lazy.put_off("package", "late")
+from package import late
+
+looked, done = threading.Event(), threading.Event()
+
+class Modules(dict):
+    def get(self, name):
+        found = sys.modules.get(name)
+        if threading.current_thread() is slow:
+            looked.set()
+            done.wait(0.3)
+        return found
+
+    def pop(self, *given):
+        return sys.modules.pop(*given)
+
+    def __delitem__(self, name):
+        del sys.modules[name]
+
+lazy.sys = types.SimpleNamespace(modules=Modules())
+slow = threading.Thread(target=lambda: print(late.VALUE))
+slow.start()
+looked.wait()
+print(late.VALUE)
+done.set()
+slow.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "loaded\n7\n7\n"
