@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MAX_BYTES = 64 << 10  # of a file of the kernel's
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def usable() -> int:
@@ -58,7 +60,7 @@ def _version_1(folder: str) -> int | None:
 
 
 def _whole(quota: str, period: str) -> int | None:
-    if not (quota.isascii() and quota.isdigit() and period.isascii() and period.isdigit()):
+    if not (_NUMBER.fullmatch(quota) and _NUMBER.fullmatch(period)):
         return None  # "max", -1, or no such file
     return -(-int(quota) // int(period)) if int(period) and int(quota) else None
 

@@ -25,6 +25,7 @@ def test_never_more_than_the_scheduler_gives() -> None:
         ("400000 100000\n", "50000 100000\n", 1),
         ("nonsense\n", "", None),
         ("100000 0\n", "-5 100000\n", None),
+        (f"{'9' * 5000} 100000\n", f"100000 {'9' * 5000}\n", None),
     ],
 )
 def test_a_quota_of_any_group_above_counts(
