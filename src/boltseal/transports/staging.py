@@ -38,6 +38,7 @@ class Staging:
         self._mode = files.umask_mode()
         self._lock = threading.Lock()
         self._unsettled: list[int] = []  # small blobs that are not durable yet
+        self._lost: OSError | None = None  # why some of them never will be
 
     def open(self) -> None:
         """Make the folder; :meth:`close` is safe whatever becomes of this."""
@@ -122,16 +123,25 @@ class Staging:
         """Small blobs are made durable together: the file system then commits once for many.
 
         They stay open until then, so that the kernel can report to nobody else that it could not
-        write one.
+        write one. It reports that once; here it is raised every time from then on, since it may
+        have been another blob's commit that met it.
         """
-        with self._lock:
-            waiting, self._unsettled = self._unsettled, []
+        waiting = self._take_unsettled()
         try:
             for fd in waiting:
                 os.fsync(fd)
+        except OSError as error:
+            self._lost = error
         finally:
             for fd in waiting:
                 os.close(fd)
+        if self._lost is not None:
+            raise self._lost
+
+    def _take_unsettled(self) -> list[int]:
+        with self._lock:
+            waiting, self._unsettled = self._unsettled, []
+        return waiting
 
     def dropped(self, name: str) -> None:
         """A blob was abandoned."""
@@ -168,8 +178,8 @@ class Staging:
 
     def close(self) -> None:
         """Remove the folder and everything that still waits in it."""
-        while self._unsettled:
-            os.close(self._unsettled.pop())
+        for fd in self._take_unsettled():
+            os.close(fd)
         with suppress(OSError):
             if self._fd >= 0:
                 files.remove(self._name, self._fd, self._parent)

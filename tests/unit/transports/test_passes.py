@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import boltseal
+from boltseal.errors import StorageError
+from boltseal.spec.descriptor import Descriptor
 from boltseal.spec.digest import Digest
 from boltseal.transports.parse import open_destination, parse_reference
 from support.images import INDEX, MANIFEST, TAR, Layout, add_manifest, compact
@@ -114,6 +116,37 @@ def test_everything_is_durable_before_it_has_its_name(
         written = [one for one in (tmp_path / name).rglob("*") if one.is_file()]
         assert len(written) > 141
         assert {one.stat().st_ino for one in written} <= synced
+
+
+def test_what_did_not_become_durable_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel reports it once, in another blob's commit; whoever goes on is told again."""
+    real, times = os.fsync, iter([1])
+
+    def fsync(fd: int) -> None:
+        if next(times, None):
+            raise OSError(5, "")
+        real(fd)
+
+    with open_destination(parse_reference(f"oci:{tmp_path}/new:v")) as destination:
+        failed = 0
+        for n in range(200):
+            raw = b"%d" % n
+            writer = destination.create(len(raw))
+            writer.write(memoryview(raw))
+            if n == 127:
+                monkeypatch.setattr(os, "fsync", fsync)
+            try:
+                writer.commit(Digest.of(raw))
+            except StorageError:
+                failed += 1
+        assert failed == 1
+        monkeypatch.setattr(os, "fsync", real)
+        root = Descriptor(INDEX, Digest.of(b"0"), 1)
+        with pytest.raises(StorageError, match="input/output error"):
+            destination.commit(root, {})
+    assert not (tmp_path / "new").exists()
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
