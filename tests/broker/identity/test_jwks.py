@@ -11,6 +11,7 @@ import pytest
 from boltseal.broker.identity import jwks
 from boltseal.broker.identity.authenticate import Known, authenticate
 from boltseal.broker.identity.jwks import KeySets, KeysUnavailableError, Source
+from boltseal.broker.identity.reach import Reach
 from boltseal.broker.model import RefusedError
 from support.broker_identity import (
     NOW,
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
 FIRST, SECOND = Signer("first", place=4), Signer("second", place=5)
+
+
+def near(source: Source, seconds: float = jwks.FETCH_SECONDS) -> bytes:
+    """The tests' issuers are on this machine, which the operator has to allow."""
+    return jwks.fetch(source, seconds, Reach.of(["127.0.0.0/8", "localhost"]))
 
 
 class Clock:
@@ -57,7 +63,7 @@ def source(server: KeyServer) -> Source:
 
 def test_keys_rotate(server: KeyServer) -> None:
     clock = Clock()
-    known = Known(keysets=KeySets(clock=clock))
+    known = Known(keysets=KeySets(near, clock))
     found = FixedSnapshot(
         [
             trust(
@@ -95,7 +101,7 @@ def test_keys_rotate(server: KeyServer) -> None:
 
 def test_an_issuer_that_is_away(server: KeyServer, source: Source) -> None:
     clock = Clock()
-    sets = KeySets(clock=clock)
+    sets = KeySets(near, clock)
     assert "first" in sets.keys(source, "first")
     server.sends(b"no", 503)
     clock.now += jwks.REFRESH_SECONDS + 1
@@ -144,7 +150,7 @@ def test_a_set_that_lay_idle_is_fetched_before_it_is_used(
     server: KeyServer, source: Source
 ) -> None:
     clock = Clock()
-    sets = KeySets(clock=clock)
+    sets = KeySets(near, clock)
     assert set(sets.keys(source, "first")) == {"first"}
     server.sends(json.dumps(key_set(SECOND)).encode())
     clock.now += jwks.OLD_SECONDS + 1
@@ -231,27 +237,27 @@ def test_a_server_that_misbehaves(
     server.answer = answer  # type: ignore[assignment]
     seconds = 0.3 if "seconds" in said else 20
     with pytest.raises(KeysUnavailableError, match=said):
-        jwks.fetch(source, seconds)
+        near(source, seconds)
 
 
 def test_redirects_are_not_followed(server: KeyServer, source: Source) -> None:
     server.sends(b"", 302, Location=server.uri + "2")
     with pytest.raises(KeysUnavailableError, match="answered 302"):
-        jwks.fetch(source)
+        near(source)
     assert server.paths == ["/keys"]
 
 
 def test_compressed(server: KeyServer, source: Source) -> None:
     server.sends(b"\x1f\x8b", Content_Encoding="gzip")
     with pytest.raises(KeysUnavailableError, match="compresses"):
-        jwks.fetch(source)
+        near(source)
 
 
 def test_who_vouches_for_the_server(server: KeyServer, source: Source) -> None:
     with pytest.raises(KeysUnavailableError, match="SSLCertVerificationError"):
-        jwks.fetch(Source(source.uri))
+        near(Source(source.uri))
     with pytest.raises(KeysUnavailableError, match="SSLCertVerificationError"):
-        jwks.fetch(Source(source.uri.replace("localhost", "127.0.0.1"), source.ca))
+        near(Source(source.uri.replace("localhost", "127.0.0.1"), source.ca))
     assert server.paths == []
 
 

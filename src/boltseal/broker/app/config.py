@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from boltseal._io.files import read_user_file
 from boltseal.broker.app import settings_file
 from boltseal.broker.console.settings import Issuer
+from boltseal.broker.identity.reach import Reach
 from boltseal.errors import StorageError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Settings:
     checkpoint_seconds: int
     traces: str | None
     bounds: Bounds = field(default_factory=Bounds)
+    reach: Reach = field(default_factory=Reach)  # where issuers' keys are fetched
     key_options: KeyOptions | None = None  # not from the file: how the root key is reached
 
     @property
@@ -108,7 +110,7 @@ def load(path: str) -> Settings:
     folder = os.path.dirname(os.path.abspath(path))
     server, metrics, audit = table("server"), table("metrics"), table("audit")
     log, traces, limits = table("log"), table("traces"), table("limits")
-    console = table("console")
+    console, identity = table("console"), table("identity")
     listen = tuple(
         parse_address(one, server, "listen", _LISTEN)
         for one in server.strings("listen", _LISTEN, ("127.0.0.1:8443",))
@@ -136,8 +138,9 @@ def load(path: str) -> Settings:
         checkpoint_seconds=audit.number("checkpoint_seconds", 1, 86_400, 300),
         traces=_traces(traces),
         bounds=_bounds(limits),
+        reach=_reach(identity),
     )
-    for one in (top, server, metrics, audit, log, traces, limits, console):
+    for one in (top, server, metrics, audit, log, traces, limits, console, identity):
         one.finish()
     return found
 
@@ -247,6 +250,16 @@ def _issuer(table: Table, folder: str) -> Issuer | None:
         raw = read_user_file(os.path.join(folder, ca), "[issuer_ca]", max_bytes=256 * 1024)
         found = replace(found, ca=raw.decode("ascii", "replace"))
     return found
+
+
+def _reach(table: Table) -> Reach:
+    write = 'key_hosts = ["login.internal", "10.20.0.0/16"]'
+    listed = table.strings("key_hosts", write, ())
+    is_public = table.boolean("public_key_hosts", default=True)
+    try:
+        return Reach.of(listed, is_public=is_public)
+    except ValueError:
+        raise table.error("key_hosts", "has what is no host, address or network", write) from None
 
 
 def _metrics(table: Table) -> Address | None:

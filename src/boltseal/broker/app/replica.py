@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from boltseal.broker.app.traces import Traces
 from boltseal.broker.audit.signing import Checkpointer, Signer
 from boltseal.broker.console.settings import ConsoleSettings
+from boltseal.broker.identity import jwks
 from boltseal.broker.identity.authenticate import Known, authenticate
+from boltseal.broker.identity.jwks import KeySets
 from boltseal.broker.keys.root import open_root
 from boltseal.broker.keys.safe import Safe
 from boltseal.broker.model import AuditEntry, RefusedError
@@ -82,15 +85,20 @@ class Replica:
         self.safe = open_safe(settings, self.database)
         self.signer = Signer.open(self.database, self.safe)
         self.snapshots = Snapshots(self.database)
-        self.known = Known()
         extra: dict[str, Any] = {"workers": bounds.workers} if bounds.workers else {}
+        decides = handler.Settings(in_flight=bounds.in_flight, **extra)
+        # an issuer that hangs, which a tenant may run himself, leaves half of the threads alone
+        keysets = KeySets(
+            partial(jwks.fetch, reach=settings.reach), most_waiting=decides.workers // 2
+        )
+        self.known = Known(keysets)
         self.releases = handler.ReleaseService(
             self.database,
             self.snapshots,
             private=self.safe.private,
             authenticate=self._authenticate,
             decide=decide,
-            settings=handler.Settings(in_flight=bounds.in_flight, **extra),
+            settings=decides,
             observe=self._observe,
         )
         self._checkpointer = Checkpointer(

@@ -1,6 +1,7 @@
 """The keys of issuers of tokens, fetched from where a trust says, and kept for a while.
 
-What a token says never leads to another address. A fetch has a limit of bytes and of seconds as a
+What a token says never leads to another address, and a trust only to one within reach (see
+:mod:`reach`). A fetch has a limit of bytes and of seconds as a
 whole (also against a server that sends one byte at a time), follows no redirect and uses no proxy.
 """
 
@@ -15,11 +16,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from boltseal.broker.identity.reach import OutOfReachError, Reach
 from boltseal.jose import jwt
 
 if TYPE_CHECKING:
     import http.client
     import socket
+    import ssl
     from collections.abc import Callable, Mapping
 
 FETCH_SECONDS: Final = 5.0  # of one fetch as a whole
@@ -29,7 +32,7 @@ OLD_SECONDS: Final = 600  # a set that is older is fetched again before it is us
 STALE_SECONDS: Final = 6 * 3600  # a set that is older, its issuer being away, is used no longer
 UNKNOWN_SECONDS: Final = 60  # between two fetches for a kid that is not in the set
 RETRY_SECONDS: Final = 10  # between two fetches while there is no set at all
-MAX_WAITING: Final = 32  # requests that wait for one fetch
+MAX_WAITING: Final = 32  # requests that wait for fetches
 MAX_SOURCES: Final = 1000
 _URI = re.compile(
     r"https?://[A-Za-z0-9.\-\[\]:]{1,260}(?:/[A-Za-z0-9._~/%?=&+:@-]{0,700})?", re.ASCII
@@ -69,57 +72,77 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def fetch(source: Source, seconds: float = FETCH_SECONDS) -> bytes:
+PUBLIC: Final = Reach()
+
+
+def fetch(source: Source, seconds: float = FETCH_SECONDS, reach: Reach = PUBLIC) -> bytes:
     """The document, within ``seconds``; raises KeysUnavailableError."""
     import http.client
+    import ssl
 
     if not is_allowed(source.uri):
         raise KeysUnavailableError("the address is neither https nor loopback")
+    parts = urlsplit(source.uri)
+    is_tls = parts.scheme == "https"
+    place = parts.hostname or "", parts.port or (443 if is_tls else 80)
+    context = None
+    if is_tls:
+        try:
+            context = ssl.create_default_context(cadata=source.ca or None)
+        except (OSError, ValueError):
+            raise KeysUnavailableError("the authority for the server cannot be used") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    connection = http.client.HTTPConnection(*place, timeout=seconds)
+    connection.auto_open = 0  # never to another address than the one that was looked at
+    watch = _Watch(seconds)
     try:
-        connection = _connection(source, seconds)
-    except (OSError, ValueError):
-        raise KeysUnavailableError("the authority for the server cannot be used") from None
-    late = threading.Event()
-    watch: threading.Timer | None = None
-    try:
-        connection.connect()
-        # each read has its own time-out, which a byte now and then keeps from ever coming
-        watch = threading.Timer(seconds, _cut, (connection.sock, late))
-        watch.daemon = True
-        watch.start()
+        sock = _socket(place, seconds, reach, watch)
+        connection.sock = sock if context is None else _secure(context, sock, place[0])
         raw, problem = _answer(connection, source), ""
-    except KeysUnavailableError as error:
+    except (KeysUnavailableError, OutOfReachError) as error:
         raw, problem = b"", str(error)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raw, problem = b"", f"the keys cannot be fetched: {type(error).__name__}"
     finally:
-        if watch is not None:
-            watch.cancel()
+        watch.end()
         connection.close()
-    if late.is_set():
+    if watch.late.is_set():
         raise KeysUnavailableError(f"the keys cannot be fetched: it took over {seconds:g} seconds")
     if problem:
         raise KeysUnavailableError(problem)
     return raw
 
 
-def _connection(source: Source, seconds: float) -> http.client.HTTPConnection:
-    import http.client
-    import ssl
+def _socket(place: tuple[str, int], seconds: float, reach: Reach, watch: _Watch) -> socket.socket:
+    """Raises OutOfReachError or OSError."""
+    import socket
 
-    parts = urlsplit(source.uri)
-    host = parts.hostname or ""
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(host, parts.port, timeout=seconds)
-    context = ssl.create_default_context(cadata=source.ca or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
+    failed: OSError | None = None
+    until = time.monotonic() + seconds
+    for address in reach.find(*place):
+        try:
+            made = socket.create_connection(address, max(0.01, until - time.monotonic()))
+        except OSError as error:
+            failed = error
+        else:
+            watch.over(made)
+            return made
+    raise failed or OSError("no address")
+
+
+def _secure(context: ssl.SSLContext, sock: socket.socket, host: str) -> ssl.SSLSocket:
+    try:
+        return context.wrap_socket(sock, server_hostname=host)
+    except (OSError, ValueError):
+        sock.close()
+        raise
 
 
 def _answer(connection: http.client.HTTPConnection, source: Source) -> bytes:
     parts = urlsplit(source.uri)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.request("GET", target, headers={"Accept": "application/json"})
+    netloc = parts.netloc  # http.client knows of no TLS here, and would add the port
+    connection.request("GET", target, headers={"Accept": "application/json", "Host": netloc})
     answer = connection.getresponse()
     if answer.status != 200:
         raise KeysUnavailableError(f"the server of the keys answered {answer.status}")
@@ -133,13 +156,39 @@ def _answer(connection: http.client.HTTPConnection, source: Source) -> bytes:
     return raw
 
 
-def _cut(sock: socket.socket, late: threading.Event) -> None:
-    """End whatever waits for this socket (below TLS, whose own shutdown another thread may use)."""
-    import socket
+class _Watch:
+    """Ends a connection when its time is over: handshake, headers and body together.
 
-    late.set()
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    Each read has its own time-out, which a byte now and then keeps from ever coming.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.late = threading.Event()
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+        self._sock: socket.socket | None = None
+
+    def over(self, sock: socket.socket) -> None:
+        """Watch this one; by a descriptor of our own, as TLS takes the other one away."""
+        self._sock = sock.dup()
+        self._timer = threading.Timer(self._seconds, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def end(self) -> None:
+        """It is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sock is not None:
+            self._sock.close()
+
+    def _cut(self) -> None:
+        import socket
+
+        self.late.set()
+        with contextlib.suppress(OSError):
+            if self._sock is not None:
+                self._sock.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(slots=True)
@@ -150,24 +199,27 @@ class _Entry:
     tried: float | None = None
     problem: str = ""
     running: threading.Event | None = None
-    waiting: int = 0
 
 
 class KeySets:
     """Sets of keys by their source; safe for threads. ``clock`` gives seconds that never go back.
 
     ``generation`` changes when the keys of any source do, so that what was verified with keys that
-    are gone can be forgotten.
+    are gone can be forgotten. ``most_waiting`` is how many threads may wait at a time for all
+    sources together: issuers that hang must not take all threads that decide.
     """
 
     def __init__(
         self,
         fetch: Callable[[Source], bytes] = fetch,
         clock: Callable[[], float] = time.monotonic,
+        most_waiting: int = MAX_WAITING,
     ) -> None:
         self.generation = 0
         self._fetch = fetch
         self._clock = clock
+        self._most_waiting = most_waiting
+        self._waiting = 0
         self._lock = threading.Lock()
         self._entries: dict[Source, _Entry] = {}
 
@@ -193,19 +245,18 @@ class KeySets:
             running = entry.running
             if running is None:
                 return self._known(entry)
-            if entry.waiting >= MAX_WAITING:
+            if self._waiting >= self._most_waiting:
                 raise KeysUnavailableError("too many requests wait for the issuer's keys")
-            entry.waiting += 1
+            self._waiting += 1
         try:
             running.wait(WAIT_SECONDS)
         finally:
             with self._lock:
-                entry.waiting -= 1
+                self._waiting -= 1
         with self._lock:
             return self._known(entry)
 
-    @staticmethod
-    def _waits_for_newer(entry: _Entry, now: float) -> bool:
+    def _waits_for_newer(self, entry: _Entry, now: float) -> bool:
         """Whether a set that nobody asked for in a while is better looked at first.
 
         A key may have been taken out of it. While the issuer is away that would only cost time.
@@ -213,7 +264,7 @@ class KeySets:
         return (
             entry.running is not None
             and not entry.problem
-            and entry.waiting < MAX_WAITING
+            and self._waiting < self._most_waiting
             and now - entry.fetched > OLD_SECONDS
         )
 

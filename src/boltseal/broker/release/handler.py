@@ -53,7 +53,7 @@ class Snapshots(Protocol):
 class Settings:
     """Bounds of one replica."""
 
-    workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))  # threads
+    workers: int = field(default_factory=lambda: max(2, min(8, os.cpu_count() or 1)))  # threads
     in_flight: int = 512  # requests; further ones are told to come again
     batch: int = 256  # decisions in one transaction
     linger: float = 0.002  # seconds that a transaction waits for decisions that are on their way
