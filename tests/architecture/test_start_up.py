@@ -54,6 +54,7 @@ QUICK = [
     Quick("--version", NO_KEY | {"argparse", "json", "dataclasses", "hashlib"}, 30),
     Quick("--help", NO_KEY | {"json", "dataclasses", "hashlib"}, 60),
     Quick("inspect --help", NO_KEY, 70),
+    Quick("broker key create --help", NO_KEY | {"sqlalchemy", "uvicorn"}, 80),
     Quick("inspect oci:{data}/images/all", NO_KEY, 135),
     Quick("inspect --json oci:{data}/images/all", NO_KEY, 135),
     Quick("recipients list oci:{data}/images/all", NEVER - {"tempfile"}, 210),

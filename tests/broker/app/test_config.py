@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boltseal.broker.app import config
+from boltseal.cli import broker_shared
 from boltseal.errors import BoltsealError, NotFoundError, UsageError
 from support import cli
 from support.broker import Broker
@@ -132,6 +133,15 @@ def test_commands_without_a_server(tmp_path: Path) -> None:
     assert broker.run("key", "show", "k", "--json").json["versions"] == 2
     assert broker.run("audit", "verify", "--json").json["ok"]
     assert broker.run("openapi", "--json", config=False).json["openapi"].startswith("3.")
+
+
+def test_a_missing_extra_is_named_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_shared, "_NEEDED", ("no_such_module",))
+    told = cli.boltseal("broker", "init", tmp_path / "a")
+    assert told.code == 1
+    assert "pip install 'boltseal[broker]'" in told.err
 
 
 def test_plain_http_is_for_this_machine_alone(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ tokens that nobody knows. Like refusals of releases they are bounded in number.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from boltseal.broker.app import answers, auth, shapes
 from boltseal.broker.model import AuditEntry, RefusedError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from boltseal.broker.app.replica import Replica
 
 _NAME = re.compile(shapes.NAME)
+_NO_METHOD = 405
 _RECORDED = "/v1/"  # what is outside of it gives away nothing
 
 
@@ -60,10 +62,18 @@ async def http(request: Request, error: Exception) -> Response:
     code = answers.by_status(error.status_code)
     identifier = _note(request, code, f"HTTP {error.status_code}")
     answer = answers.refusal(code, identifier, status=error.status_code)
-    allow: Any = {name.lower(): one for name, one in (error.headers or {}).items()}.get("allow")
-    if allow:
-        answer.headers["allow"] = allow
+    if error.status_code == _NO_METHOD:
+        answer.headers["allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """Of all routes with this path: each has one of its own."""
+    found: set[str] = set()
+    for route in request.app.router.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 def _note(request: Request, code: str, detail: str, *, is_recorded: bool = False) -> str:

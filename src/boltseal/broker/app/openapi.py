@@ -11,8 +11,8 @@ from boltseal.keywrap.broker import protocol as wire
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_B64: Final = r"^[A-Za-z0-9+/]+={0,2}$"
-_DIGEST: Final = r"^[A-Za-z0-9+._-]+:[A-Za-z0-9=_-]+$"
+_B64: Final = r"^([A-Za-z0-9+/]{4})+([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
+_DIGEST: Final = r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
 _KEY: Final = f"^{wire.KEY.pattern}$"
 _ERROR: Final = {
     "type": "object",
@@ -109,13 +109,13 @@ def _request() -> dict[str, Any]:
         "required": ["v", "nonce", "time", "key", "version", "packet", "kem", "hpke"],
         "properties": {
             "v": {"type": "integer", "const": wire.VERSION},
-            "nonce": _text(_B64, 44),
+            "nonce": {**_text(_B64, 44), "minLength": 24},
             "time": number,
             "key": _text(_KEY, 191),
             "version": {"type": "integer", "minimum": 1, "maximum": wire.MAX_VERSION},
             "packet": _text(_B64, 4 * wire.MAX_PACKET_BYTES // 3 + 4),
             "kem": {"type": "string", "enum": [wire.XWING, wire.X25519]},
-            "hpke": _text(_B64, 1624),
+            "hpke": {**_text(_B64, 1624), "minLength": 44},
             "image": {
                 "type": "object",
                 "additionalProperties": False,

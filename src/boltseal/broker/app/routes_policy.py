@@ -89,7 +89,9 @@ def active(call: Caller, tenant: Tenant) -> dict[str, Any]:
 
 
 @router.get(
-    _POLICIES + "/{version}", response_model=shapes.PolicyOut, summary="Show a version of policies"
+    _POLICIES + "/{version:int}",
+    response_model=shapes.PolicyOut,
+    summary="Show a version of policies",
 )
 def get_policies(call: Caller, tenant: Tenant, version: _NUMBER) -> dict[str, Any]:
     """With its text."""
@@ -97,7 +99,9 @@ def get_policies(call: Caller, tenant: Tenant, version: _NUMBER) -> dict[str, An
 
 
 @router.post(
-    _POLICIES + "/{version}/activate", response_model=shapes.PolicyOut, summary="Activate policies"
+    _POLICIES + "/{version:int}/activate",
+    response_model=shapes.PolicyOut,
+    summary="Activate policies",
 )
 def activate(call: Caller, tenant: Tenant, version: _NUMBER) -> dict[str, Any]:
     """They decide from now on, on every replica."""

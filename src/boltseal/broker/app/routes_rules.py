@@ -11,7 +11,7 @@ from starlette.responses import Response
 from boltseal.broker.app import shapes, strict
 from boltseal.broker.app.auth import Caller  # noqa: TC001  FastAPI reads annotations
 from boltseal.broker.app.parts import DONE, PREFIX, Paging, Tenant
-from boltseal.broker.app.shapes import LINE, NAME
+from boltseal.broker.app.shapes import CREDENTIAL, NAME
 from boltseal.broker.service import limits, revocations, trusts
 
 router = APIRouter(prefix=PREFIX, route_class=strict.Route, tags=["administration"])
@@ -81,7 +81,7 @@ def revoke(call: Caller, tenant: Tenant, body: shapes.NewRevocation) -> dict[str
 def lift(
     call: Caller,
     tenant: Tenant,
-    credential: Annotated[str, Query(max_length=1000, pattern=LINE)],
+    credential: Annotated[str, Query(max_length=1000, pattern=CREDENTIAL)],
 ) -> Response:
     """The credential counts again."""
     revocations.lift(call.database, call.actor, tenant, credential)

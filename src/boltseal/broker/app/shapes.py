@@ -78,18 +78,17 @@ class NewTrust(Strict):
     config: dict[str, Any]
 
 
+CREDENTIAL = (
+    r"^(certificate:[0-9a-f]{64}|token:[0-9a-f]{64}"
+    r"|serial:[a-z0-9-]{1,63}:[0-9a-f]{1,64}|trust:[a-z0-9-]{1,63}"
+    r"|identity:[ -~\u00a1-\uffff]{1,990})$"
+)
+
+
 class NewRevocation(Strict):
     """A credential as principals have them."""
 
-    credential: Annotated[
-        str,
-        StringConstraints(
-            max_length=1000,
-            pattern=r"^(certificate:[0-9a-f]{64}|token:[0-9a-f]{64}"
-            r"|serial:[a-z0-9-]{1,63}:[0-9a-f]{1,64}|trust:[a-z0-9-]{1,63}"
-            r"|identity:[ -~\u00a1-\uffff]{1,990})$",
-        ),
-    ]
+    credential: Annotated[str, StringConstraints(max_length=1000, pattern=CREDENTIAL)]
     reason: Annotated[str, StringConstraints(max_length=1000, pattern=LINE)] = ""
 
 
