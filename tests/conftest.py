@@ -21,6 +21,11 @@ settings.load_profile("boltseal")
 DATA = Path(__file__).parent / "vectors" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``-o artifacts=FOLDER``; a relative one is below the project's."""
+    parser.addini("artifacts", "where pictures of pages are left", default=".artifacts")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first, and as many for each worker, which begins with an equal part of the list.
 

@@ -86,8 +86,8 @@ class _Forms(html.parser.HTMLParser):
         elif tag == "select":
             self._select = found["name"]
         elif tag == "option" and self._select:
-            if self._select not in form.fields or "selected" in found:
-                form.fields[self._select] = found.get("value", "")
+            chosen = "selected" in found or self._select not in form.fields
+            form.fields.update({self._select: found.get("value", "")} if chosen else {})
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "textarea":
