@@ -36,6 +36,7 @@ _HEADERS: Final = (
 )
 _STRICT = (b"strict-transport-security", b"max-age=31536000")
 _SCHEME = "bearer "
+_OWN_SITE = (b"same-origin", b"none")
 _NOBODY = Peer("")
 
 
@@ -53,12 +54,17 @@ def refusal(code: str, request: str = "", *, wait: int = 0, status: int | None =
 def presented(connection: HTTPConnection) -> Presented:
     """What came with a request: the TLS client's certificates, and one bearer token.
 
-    Raises RefusedError ``malformed`` for an Authorization header of another kind. Nothing else that
-    a header says is looked at.
+    Raises RefusedError ``malformed`` for an Authorization header of another kind. A browser shows a
+    certificate to whatever page has it ask, so what it says to come from another page is
+    ``malformed`` with one. Nothing else that a header says is looked at.
     """
     peer: Peer = connection.scope.get("extensions", {}).get(PEER, _NOBODY)
     bearer = None
     for name, value in connection.scope["headers"]:
+        if peer.chain and (
+            name == b"origin" or (name == b"sec-fetch-site" and value not in _OWN_SITE)
+        ):
+            raise RefusedError("malformed", "a page in a browser asked, with its certificate")
         if name == b"authorization":
             text = value.decode("latin-1")
             if text[: len(_SCHEME)].lower() != _SCHEME or not text[len(_SCHEME) :].strip():

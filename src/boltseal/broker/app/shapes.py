@@ -27,7 +27,7 @@ Labels = Annotated[
         Annotated[str, StringConstraints(pattern=LABEL)],
         Annotated[str, StringConstraints(max_length=255, pattern=LINE)],
     ],
-    Field(max_length=MAX_LABELS),
+    Field(max_length=MAX_LABELS, json_schema_extra={"additionalProperties": False}),
 ]
 
 
