@@ -104,7 +104,7 @@ def test_a_handshake_that_drips_is_cut(listener: socket.socket) -> None:
     thread = threading.Thread(target=drip)
     thread.start()
     source = Source(f"https://127.0.0.1:{listener.getsockname()[1]}/keys")
-    with pytest.raises(KeysUnavailableError, match="took over|Timeout"):
+    with pytest.raises(KeysUnavailableError, match=r"took over|Timeout"):
         jwks.fetch(source, 0.2, Reach.of(["127.0.0.1"]))
     thread.join()
     assert ended.is_set()

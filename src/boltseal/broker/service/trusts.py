@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, select
 from boltseal.broker.identity.trusts import validate_trust
 from boltseal.broker.model import AuditEntry, RefusedError, Trust
 from boltseal.broker.service.access import (
+    EVERYTHING,
     Actor,
     check_name,
     check_tenant,
@@ -62,7 +63,8 @@ def set_trust(
     with change(database, actor.name, tenant, entry) as connection:
         check_tenant(connection, tenant)
         others = load_trusts(connection)
-        kept = _validated(Trust(tenant, name, kind, config), others)
+        is_operator = actor.tenant == EVERYTHING
+        kept = _validated(Trust(tenant, name, kind, config), others, by_operator=is_operator)
         connection.execute(delete(table).where(*_own(tenant, name)))
         mine = select(func.count()).select_from(table).where(table.c.tenant == tenant)
         if connection.execute(mine).scalar_one() >= MAX_TRUSTS:
@@ -109,10 +111,15 @@ def list_trusts(database: Database, actor: Actor, tenant: str) -> tuple[Trust, .
         return load_trusts(connection, tenant)
 
 
-def _validated(trust: Trust, others: tuple[Trust, ...]) -> dict[str, Any]:
+def _validated(trust: Trust, others: tuple[Trust, ...], *, by_operator: bool) -> dict[str, Any]:
     try:
         kept = validate_trust(
-            trust.kind, trust.config, others, tenant=trust.tenant, name=trust.name
+            trust.kind,
+            trust.config,
+            others,
+            tenant=trust.tenant,
+            name=trust.name,
+            by_operator=by_operator,
         )
     except BoltsealError as error:
         raise RefusedError("malformed", f"trust {trust.name}: {error}") from None
