@@ -41,7 +41,8 @@ def dataclasses_alone() -> None:
     try:
         import_module("dataclasses")
     finally:
-        sys.modules.pop("inspect", None)
+        if sys.modules.get("inspect") is instead:  # else somebody has loaded the real one
+            del sys.modules["inspect"]
 
 
 def _unsigned(_: type) -> str:

@@ -90,3 +90,21 @@ slow.join()
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "loaded\n7\n7\n"
+
+
+def test_what_loads_inspect_meanwhile_gets_the_one_that_stays(tmp_path: Path) -> None:
+    """As a version of ``dataclasses`` would that uses more of it while it is imported."""
+    (tmp_path / "dataclasses.py").write_text("import inspect\ninspect.unwrap\nFOUND = inspect\n")
+    code = (
+        "import sys; sys.path.insert(0, '')\n"
+        "from boltseal._io.lazy import dataclasses_alone\n"
+        "assert not {'dataclasses', 'inspect'} & set(sys.modules)\n"
+        "dataclasses_alone(); import dataclasses\n"
+        "real = sys.modules['inspect']\n"
+        "assert real is not dataclasses.FOUND\n"
+        "assert dataclasses.FOUND.unwrap is real.unwrap\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
