@@ -28,6 +28,7 @@ from boltseal.broker.app.parts import (
 from boltseal.broker.app.shapes import NAME, PAGE_SIZE
 from boltseal.broker.model import KeyPath
 from boltseal.broker.service import admins, catalog, keys, tenants
+from boltseal.broker.service.access import require_operator
 
 router = APIRouter(prefix=PREFIX, route_class=strict.Route, tags=["administration"])
 
@@ -239,7 +240,8 @@ metrics_router = APIRouter(route_class=strict.Route, tags=["administration"])
 
 @metrics_router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
 def figures(call: Caller) -> Response:
-    """For administrators' tokens of any role; the listener of the settings needs none."""
+    """For administrators of all tenants, in any role; the listener of the settings needs none."""
+    require_operator(call.database, call.actor, "administer", "figures", read=True)
     replica = call.replica
     text = replica.metrics.text(replica.releases)
     return Response(text, media_type=metrics.CONTENT_TYPE)

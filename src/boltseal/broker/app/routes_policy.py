@@ -136,4 +136,9 @@ def image_report(
     return found.to_json()
 
 
-_PAGE = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+_PAGE = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+}

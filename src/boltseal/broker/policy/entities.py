@@ -70,6 +70,7 @@ def graph(principal: Principal, resource: Resource, wanted: Collection[str]) -> 
         tuple(principal.labels.items()),
         principal.claims if CLAIMS in wanted else None,
         principal.claims if ASSERTED in wanted else None,
+        tuple(type(one.value) for one in principal.claims),  # True == 1 here, and not in Cedar
         resource.tenant,
         resource.project,
     )

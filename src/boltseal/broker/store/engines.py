@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -104,6 +105,30 @@ def _sqlite(url: URL, pool: int) -> Engine:
     return engine
 
 
+def _protection(url: URL) -> dict[str, Any]:
+    """TLS with a server that is verified, unless the address says otherwise, or stays here.
+
+    libpq by itself tries TLS, believes whoever answers, and goes on without: somebody on the way
+    could read and change all that decisions rest on.
+    """
+    named = url.query.get("host", ())
+    hosts = [url.host or "", *(named.split(",") if isinstance(named, str) else named)]
+    if "sslmode" in url.query or all(map(_is_here, filter(None, hosts))):
+        return {}
+    authorities = {} if "sslrootcert" in url.query else {"sslrootcert": "system"}
+    return {"sslmode": "verify-full", **authorities}
+
+
+def _is_here(host: str) -> bool:
+    """A socket, or loopback."""
+    if host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _postgresql(url: URL, pool: int) -> Engine:
     try:
         import psycopg  # noqa: F401
@@ -118,9 +143,10 @@ def _postgresql(url: URL, pool: int) -> Engine:
         "tcp_user_timeout": 20_000,
         "application_name": "boltseal broker",
     }
+    arguments = {**quick, **_protection(url)}
     engine = create_engine(
         url,
-        connect_args={name: value for name, value in quick.items() if name not in url.query},
+        connect_args={name: value for name, value in arguments.items() if name not in url.query},
         pool_size=pool,
         max_overflow=pool,
         pool_timeout=_POOL_SECONDS,
