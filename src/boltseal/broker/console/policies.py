@@ -125,7 +125,7 @@ def _editor(
 def _lines(text: str, problems: Any) -> Iterator[Line]:
     said: dict[int, list[str]] = {}
     for one in problems:
-        of = f"{one.policy}: " if one.policy else ""
+        of = f"policy {one.policy}: " if one.policy else ""
         said.setdefault(one.line, []).append(f"column {one.column}: {of}{one.message}")
     shown = text.splitlines() or [""]
     for at, line in enumerate(shown, 1):
