@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import threading
 import time
@@ -213,6 +214,51 @@ def test_nobody_answers(broker: FakeBroker) -> None:
     for one in addresses:
         assert f"{one}: it cannot be reached: connection refused" in caught.value.message
     assert caught.value.exit_code == 1
+
+
+def test_a_certificate_that_the_broker_does_not_take_is_what_the_hint_speaks_of(
+    broker: FakeBroker,
+) -> None:
+    for days, said in ((-1, "has expired: renew it"), (30, "no tenant trusts the authority of")):
+        cert, key = broker.folder / "own.pem", broker.folder / "own.key"
+        write_certificate(cert, key, days)
+        mine = identity(broker.settings(cert_file=str(cert), key_file=str(key)))
+        with pytest.raises(KeyServiceError) as caught:
+            mine.unwrap(SCHEME, wrapped(broker))
+        assert said in (caught.value.hint or "")
+
+
+def test_what_fails_at_once_is_not_told_with_a_time(broker: FakeBroker) -> None:
+    mine = identity(broker.settings(ca_file=None))
+    with pytest.raises(KeyServiceError) as caught:
+        mine.unwrap(SCHEME, wrapped(broker))
+    assert "no key broker gave an answer that counts: https://" in caught.value.message
+    assert "its certificate is not trusted" in caught.value.message
+    assert "ca-file" in (caught.value.hint or "")
+
+
+def write_certificate(cert: Path, key: Path, days: int) -> None:
+    """One that signs itself, and ends in so many days."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    made = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "host")])
+    now = datetime.datetime.now(datetime.UTC)
+    one = datetime.timedelta(days=1)
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+    built = built.public_key(made.public_key()).serial_number(1)
+    built = built.not_valid_before(now - 9 * one).not_valid_after(now + days * one)
+    signed = built.sign(made, hashes.SHA256())
+    cert.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        made.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
 
 
 def test_after_an_outage_others_do_not_wait_as_long(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from boltseal._io.retry import pause
 from boltseal.errors import IntegrityError, KeyServiceError
-from boltseal.keywrap.broker import protocol, public, sealing
+from boltseal.keywrap.broker import protocol, public, sealing, wire
 from boltseal.keywrap.broker.wire import ExchangeError, Wire
 from boltseal.keywrap.keyprovider import words
 
@@ -211,12 +211,21 @@ def _reason(refusal: Refusal) -> str:
 def _nobody(reasons: dict[str, str], settings: Settings, seconds: float) -> KeyServiceError:
     named = [f"{address}: {reason}" for address, reason in list(reasons.items())[:_MAX_NAMED]]
     said = "; ".join(named) or "there was no time to ask"
+    broken = any(one.startswith((*wire.BROKEN, "TLS failed")) for one in reasons.values())
     if any("certificate is not trusted" in one for one in reasons.values()):
         hint = "name the authority of its certificate in ca-file of the settings"
+    elif broken and settings.has_expired():
+        hint = f"the certificate {settings.cert_file} has expired: renew it"
+    elif broken and settings.cert_file is not None:
+        hint = (
+            "a broker also ends a connection when no tenant trusts the authority of cert-file: "
+            "its log has the reason, under refused-early"
+        )
     else:
         hint = "see that the broker runs and can be reached from here, then try again"
     source = f" (settings: {settings.source})" if settings.source else ""
+    # what nobody would try again fails at once, and has nothing to do with time
+    within = f" within {seconds:.0f} seconds" if seconds >= 1.5 else ""
     return KeyServiceError(
-        f"no key broker gave an answer that counts within {seconds:.0f} seconds: {said}{source}",
-        hint=hint,
+        f"no key broker gave an answer that counts{within}: {said}{source}", hint=hint
     )

@@ -8,12 +8,20 @@ adds to them.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from boltseal._io import strictjson, tomlfile
 from boltseal._io.files import read_user_file
-from boltseal.errors import IntegrityError, KeyFileError, MalformedError, NotFoundError, UsageError
+from boltseal.errors import (
+    BoltsealError,
+    IntegrityError,
+    KeyFileError,
+    MalformedError,
+    NotFoundError,
+    UsageError,
+)
 from boltseal.keywrap import secrets
 from boltseal.keywrap.broker import packet
 from boltseal.keywrap.broker.public import KIND
@@ -63,6 +71,21 @@ class Settings:
         if not raw or not raw.isascii() or any(not 0x21 <= one <= 0x7E for one in raw):
             raise KeyFileError(f"token file {self.token_file} holds no token")
         return raw.decode("ascii")
+
+    def has_expired(self) -> bool:
+        """Whether the first certificate of ``cert_file`` is out of date by this machine's clock;
+        False for one that cannot be read, which is not what anybody asks here.
+        """
+        from cryptography import x509
+
+        if self.cert_file is None:
+            return False
+        try:
+            raw = read_user_file(self.cert_file, "certificate", max_bytes=MAX_FILE_BYTES)
+            end = x509.load_pem_x509_certificate(raw).not_valid_after_utc
+        except (BoltsealError, ValueError):
+            return False
+        return end.timestamp() < time.time()
 
     def passphrase(self) -> bytes | None:
         """That of ``key_file``, if there is one. Raises NotFoundError or StorageError."""

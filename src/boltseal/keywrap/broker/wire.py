@@ -33,6 +33,8 @@ CONNECT_SECONDS = 5.0
 _MAX_IDLE = 8  # connections kept open
 _MAX_IDLE_SECONDS = 30.0  # servers close them after some time, too
 _TYPE = "application/json"
+_CLOSED, _BROKE = "it closed the connection", "the connection broke"
+BROKEN = (_CLOSED, _BROKE)  # how reasons begin when the other side ended it without a word
 
 
 class ExchangeError(Exception):
@@ -241,13 +243,13 @@ def _told(connection: _Connection) -> Iterator[None]:
     except TimeoutError:
         raise ExchangeError("it does not answer in time") from None
     except http.client.RemoteDisconnected:
-        raise _broken("it closed the connection", connection) from None
+        raise _broken(_CLOSED, connection) from None
     except (http.client.IncompleteRead, http.client.LineTooLong):
         raise ExchangeError("its answer is not whole, or too long") from None
     except http.client.HTTPException:
         raise ExchangeError("it does not answer as a key broker does", again=False) from None
     except OSError as error:
-        raise _broken(f"the connection broke: {_reason(error)}", connection) from None
+        raise _broken(f"{_BROKE}: {_reason(error)}", connection) from None
 
 
 def _broken(reason: str, connection: _Connection) -> ExchangeError:
