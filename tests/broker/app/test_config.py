@@ -111,6 +111,47 @@ def test_init_never_writes_over_anything_and_can_be_tried_again(tmp_path: Path) 
     assert broker.admin_token not in (place / "config.toml").read_text()
 
 
+def test_an_init_that_fails_leaves_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
+    place = tmp_path / "broker"
+    place.mkdir()
+    (place / "mine").write_text("a file of somebody's")
+    (tmp_path / "url").write_text("mysql://nowhere/broker")
+    bad = cli.boltseal("broker", "init", place, "--database-file", tmp_path / "url")
+    assert bad.code == 2
+    assert [one.name for one in place.iterdir()] == ["mine"]
+    Broker(place)
+
+
+def test_a_private_key_as_root_key_is_found_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.boltseal("keygen", "root.pem", "-a", "p256").code == 0
+    given = ("--root-key", "root.pem", "--root-recipient", "jwe:root.pub.pem")
+    assert cli.boltseal("broker", "init", "broker", *given).code == 0
+    monkeypatch.chdir("/")
+    made = cli.boltseal("broker", "key", "create", "k", "--config", tmp_path / "broker")
+    assert made.code == 0, made.err
+
+
+@pytest.mark.parametrize(
+    ("spelling", "full"),
+    [
+        ("root.pem", "/etc/b/root.pem"),
+        ("file:root.key", "file:/etc/b/root.key"),
+        ("file:/root.key", "file:/root.key"),
+        ("jwe:root.pub.pem", "jwe:/etc/b/root.pub.pem"),
+        ("pkcs11:token.yaml", "pkcs11:/etc/b/token.yaml"),
+        ("pkcs11:token=a;object=b", "pkcs11:token=a;object=b"),
+        ("hashivault://root", "hashivault://root"),
+        ("awskms:///alias/root", "awskms:///alias/root"),
+        ("pgp:root@example.org", "pgp:root@example.org"),
+    ],
+)
+def test_what_a_root_key_names(spelling: str, full: str) -> None:
+    assert config.located(spelling, "/etc/b") == full
+
+
 def test_commands_without_a_server(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     assert "sha256:" in broker.run("key", "create", "k", "--algorithm", "p256").out

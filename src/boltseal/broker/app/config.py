@@ -14,6 +14,8 @@ from boltseal.broker.app import settings_file
 from boltseal.broker.console.settings import Issuer
 from boltseal.broker.identity.reach import Reach
 from boltseal.errors import StorageError
+from boltseal.keywrap.parse import KEY_SERVICES
+from boltseal.keywrap.pkcs11.uri import looks_like
 
 if TYPE_CHECKING:
     from boltseal.broker.app.settings_file import Table
@@ -24,6 +26,8 @@ MAX_SECRET_BYTES: Final = 16 * 1024  # of a file that holds the database's addre
 LEVELS: Final = ("debug", "info", "warning", "error")
 _LISTEN = 'listen = ["127.0.0.1:8443"]'
 _DATABASE = 'database = "sqlite:///broker.db" or database_file = "FILE"'
+_OF_FILES = ("file", "jwe", "pkcs7", "pq", "pkcs11")  # spellings with a path behind them
+_OF_NONE = (*KEY_SERVICES, "pgp", "provider")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -126,7 +130,7 @@ def load(path: str) -> Settings:
         path=path,
         database=_database(top, folder),
         root_key=_root(top, folder),
-        root_recipient=top.string("root_recipient", 'root_recipient = "jwe:FILE"'),
+        root_recipient=_recipient(top, folder),
         listen=listen,
         tls=tls,
         public_address=_public(server, listen, tls),
@@ -185,10 +189,24 @@ def _root(top: Table, folder: str) -> str:
     spelling = top.string("root_key", write)
     if spelling is None:
         raise top.error("root_key", "has to be given", write)
-    scheme, _, rest = spelling.partition(":")
-    if scheme == "file" and rest:
-        return f"file:{os.path.join(folder, rest)}"
-    return spelling
+    return located(spelling, folder)
+
+
+def located(spelling: str, folder: str) -> str:
+    """A root key or its public half, with its file's path relative to ``folder`` made a full one;
+    what names no file stays as it is.
+    """
+    scheme, colon, rest = spelling.partition(":")
+    if colon and (scheme in _OF_NONE or looks_like(rest)):
+        return spelling
+    if colon and scheme in _OF_FILES:
+        return f"{scheme}:{os.path.join(folder, rest)}"
+    return os.path.join(folder, spelling)
+
+
+def _recipient(top: Table, folder: str) -> str | None:
+    spelling = top.string("root_recipient", 'root_recipient = "jwe:FILE"')
+    return None if spelling is None else located(spelling, folder)
 
 
 def _secret(path: str, table: Table, member: str) -> str:

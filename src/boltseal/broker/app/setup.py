@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ ROOT_FILE: Final = "root.key"
 DATABASE_FILE: Final = "broker.db"
 DATABASE_URL_FILE: Final = "database.url"
 AUTHORITY: Final = "tls/ca.pem"
+_DATABASE: Final = (DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm")
+_TLS: Final = (AUTHORITY, "tls/ca.key", "tls/server.pem", "tls/server.key", "tls")
+_MADE: Final = (config.FILE, DATABASE_URL_FILE, ROOT_FILE, *_DATABASE, *_TLS)
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -71,13 +75,22 @@ def initialise(wanted: Wanted, options: KeyOptions | None = None) -> Made:
     if (wanted.certificate is None) != (wanted.key is None):
         raise UsageError("a certificate and its key belong together", hint="give both, or none")
     members = _members(wanted)
-    _write(path, config.render(members).encode(), 0o600)
+    names = [os.path.join(folder, one) for one in _MADE]
+    there = {one for one in names if os.path.lexists(one)}
     try:
+        _write(path, config.render(members).encode(), 0o600)
         return _fill(wanted, folder, path, options)
     except BaseException:
-        # without settings the folder can be used again, and nothing takes it for a broker
-        os.unlink(path)
+        # nothing of it is worth anything alone, and the folder can be used again
+        for one in names:
+            if one not in there:
+                _remove(one)
         raise
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):  # not made yet, or a folder with something of the user's
+        os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
 
 
 def _fill(wanted: Wanted, folder: str, path: str, options: KeyOptions | None) -> Made:
@@ -109,9 +122,11 @@ def _members(wanted: Wanted) -> dict[str, dict[str, object]]:
         top["database"] = f"sqlite:///{DATABASE_FILE}"
     else:
         top["database_file"] = DATABASE_URL_FILE
-    top["root_key"] = _absolute(wanted.root_key) if wanted.root_key else f"file:{ROOT_FILE}"
+    top["root_key"] = (
+        config.located(wanted.root_key, os.getcwd()) if wanted.root_key else f"file:{ROOT_FILE}"
+    )
     if wanted.root_recipient is not None:
-        top["root_recipient"] = wanted.root_recipient
+        top["root_recipient"] = config.located(wanted.root_recipient, os.getcwd())
     server: dict[str, object] = {"listen": list(wanted.listen)}
     if wanted.names:
         port = wanted.listen[0].rpartition(":")[2]
@@ -124,12 +139,6 @@ def _members(wanted: Wanted) -> dict[str, dict[str, object]]:
         server["tls_certificate"] = "tls/server.pem"
         server["tls_key"] = "tls/server.key"
     return {"": top, "server": server}
-
-
-def _absolute(spelling: str) -> str:
-    """A file that was named from here is found from the settings' folder as well."""
-    scheme, _, rest = spelling.partition(":")
-    return f"file:{os.path.abspath(rest)}" if scheme == "file" else spelling
 
 
 def _make_tls(folder: str, wanted: Wanted) -> None:
