@@ -66,12 +66,14 @@ def require(
     """Refuse an actor of another tenant, and an auditor who would change something.
 
     ``kind`` is the audit's, ``subject`` says what was asked for. Raises RefusedError ``forbidden``
-    once the record of it is durable.
+    once the record of it is durable, and ``limited`` for a tenant that changes things too fast.
     """
     if actor.tenant not in (EVERYTHING, tenant):
         refuse(database, actor, kind, subject, f"{actor.name} is not of the tenant it belongs to")
     if not read and actor.role is not Role.ADMIN:
         refuse(database, actor, kind, subject, f"{actor.name} may look, and not change anything")
+    if not read:
+        _keep_pace(database, actor)
 
 
 def require_operator(
@@ -85,6 +87,7 @@ def require_operator(
 
 def refuse(database: Database, actor: Actor, kind: str, subject: str, why: str) -> None:
     """Write a refusal down in the actor's own tenant, and raise RefusedError ``forbidden``."""
+    _keep_pace(database, actor)
     tenant = "" if actor.tenant == EVERYTHING else actor.tenant
     told = subject[:_MAX_SUBJECT].encode("ascii", "backslashreplace").decode()
     entry = AuditEntry(
@@ -92,6 +95,11 @@ def refuse(database: Database, actor: Actor, kind: str, subject: str, why: str) 
     )
     record(database, entry)
     raise RefusedError("forbidden", f"{told}: {why}")
+
+
+def _keep_pace(database: Database, actor: Actor) -> None:
+    if actor.tenant != EVERYTHING and not database.pace.take(actor.tenant):
+        raise RefusedError("limited", f"the tenant {actor.tenant} changes things too fast")
 
 
 def check_name(text: object, what: str) -> str:

@@ -1,0 +1,99 @@
+"""A tenant's administrator who keeps everybody's decisions from being made, by changing things."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from boltseal.broker.model import RefusedError
+from boltseal.broker.service import admins
+from boltseal.broker.service.access import EVERYTHING, SYSTEM, Actor, Role, require
+from boltseal.broker.store.pace import Pace
+from support import broker_world
+from support.broker_attack import send
+
+if TYPE_CHECKING:
+    from boltseal.broker.model import KeyVersion
+    from boltseal.broker.store.database import Database
+    from support.broker_world import Host, World
+
+
+def test_steps_come_back_with_time() -> None:
+    now = 0.0
+    pace = Pace(3, 2.0, lambda: now)
+    assert [pace.take("a") for _ in range(5)] == [True, True, True, False, False]
+    assert pace.take("b")
+    now = 0.5
+    assert [pace.take("a"), pace.take("a")] == [True, False]
+    now = 1e6
+    assert [pace.take("a") for _ in range(4)] == [True, True, True, False]
+
+
+def test_who_is_held_up(sqlite: Database) -> None:
+    sqlite.pace = Pace(2, 0.0)
+    hasty = Actor("mallory", "other")
+    for _ in range(2):
+        require(sqlite, hasty, "other", "key", "a")
+    with pytest.raises(RefusedError, match="too fast") as caught:
+        require(sqlite, hasty, "other", "key", "a")
+    assert caught.value.code == "limited"
+    require(sqlite, hasty, "other", "key", "a", read=True)
+    require(sqlite, Actor("alice", "acme"), "acme", "key", "a")
+    for _ in range(5):
+        require(sqlite, Actor("root", EVERYTHING), "other", "key", "a")
+
+
+def test_refusals_do_not_fill_the_audit(sqlite: Database) -> None:
+    sqlite.pace = Pace(2, 0.0)
+    looks = Actor("eve", "other", Role.AUDITOR)
+    codes = []
+    for _ in range(4):
+        with pytest.raises(RefusedError) as caught:
+            require(sqlite, looks, "other", "key", "a")
+        codes.append(caught.value.code)
+    assert codes == ["forbidden", "forbidden", "limited", "limited"]
+
+
+def test_others_are_served_meanwhile(
+    world: World, host: Host, key: KeyVersion, other_key: KeyVersion
+) -> None:
+    token = admins.create_admin(world.database, SYSTEM, broker_world.OTHER, "hasty")
+    name, port = other_key.path.name, int(world.broker.url.rpartition(":")[2])
+    path = f"/v1/admin/tenants/other/projects/default/keys/{name}"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=world.tls(None))
+    found: Counter[int] = Counter()
+
+    def change() -> None:
+        body = json.dumps({"labels": {"n": str(found.total())}})
+        connection.request("PATCH", path, body, headers)
+        with connection.getresponse() as answer:
+            answer.read()
+            found[answer.status] += 1
+
+    while not found[429]:
+        change()
+        if found.total() > 1000:
+            pytest.skip("this machine is too slow to change things too fast")
+    stop = threading.Event()
+
+    def go_on() -> None:
+        while not stop.is_set():
+            change()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        for _ in range(20):
+            body, _ = broker_world.ask(key)
+            assert send(world, "POST", "/v1/release", body, host=host).status == 200
+    finally:
+        stop.set()
+        thread.join()
+        connection.close()
+    assert set(found) == {200, 429}
