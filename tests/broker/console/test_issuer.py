@@ -26,9 +26,7 @@ def issuer():
 
 
 def settings_for(issuer: Issuer) -> str:
-    return (
-        f'[console]\nissuer = "{issuer.url}"\nclient_id = "{CLIENT}"\nissuer_name = "Example AG"'
-    )
+    return f'[console]\nissuer = "{issuer.url}"\nclient_id = "{CLIENT}"\nissuer_name = "Example AG"'
 
 
 @pytest.fixture(scope="module")
