@@ -25,9 +25,17 @@ MAX_HEAD_BYTES: Final = 32 * 1024  # of a request's line and headers
 MAX_HEADERS: Final = 64
 MAX_URL_BYTES: Final = 8 * 1024
 MAX_BODY_BYTES: Final = 512 * 1024
+MAX_BODIES_BYTES: Final = 64 * 1024 * 1024  # of all requests that are under way
 PEER: Final = "boltseal"  # in the scope's extensions
+_RELEASE: Final = wire.PATH.encode()
 _ONCE: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization"))
-_EARLY = {431: "too-large", 413: "too-large", 400: "malformed", 408: "expired"}
+_EARLY = {
+    431: "too-large",
+    413: "too-large",
+    400: "malformed",
+    408: "expired",
+    503: "unavailable",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,21 @@ class Peer:
     chain: tuple[bytes, ...] = field(default=(), repr=False)
 
 
+@dataclass(slots=True)
+class Bodies:
+    """How many bytes of bodies are in memory: nobody has to say who he is to send one."""
+
+    most: int = MAX_BODIES_BYTES
+    held: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """What all connections share. ``refused`` gets a reason, a code and the address."""
 
     bounds: Bounds
     refused: Callable[[str, str, str], None]
+    bodies: Bodies = field(default_factory=Bodies)
 
 
 class Protocol(HttpToolsProtocol):
@@ -54,10 +71,13 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, closed: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._closed = closed
+        self._arriving = self._whole = 0  # bytes of bodies that count in ``edge.bodies``
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It no longer counts."""
         super().connection_lost(exc)
+        self._let_go(self._arriving + self._whole)
+        self._arriving = self._whole = 0
         self._closed()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -110,16 +130,29 @@ class Protocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self._body += len(body)
-        if self._body > MAX_BODY_BYTES:
+        if self._body > self._most_body():
             self.refuse(413, "a body over the limit")
             return
+        bodies = self.edge.bodies
+        if bodies.held + len(body) > bodies.most:
+            self.refuse(503, "too many bodies")
+            return
+        bodies.held += len(body)
+        self._arriving += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of it is here."""
         self._since = None
+        self._whole, self._arriving = self._whole + self._arriving, 0
         if not self._is_refused:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Nobody needs what was sent any more."""
+        self._let_go(self._whole)
+        self._whole = 0
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP."""
@@ -154,6 +187,12 @@ class Protocol(HttpToolsProtocol):
             self.transport.write(b"".join((*head, body)))
         self.transport.close()
 
+    def _let_go(self, count: int) -> None:
+        self.edge.bodies.held -= count
+
+    def _most_body(self) -> int:
+        return wire.MAX_REQUEST_BYTES if self.url == _RELEASE else MAX_BODY_BYTES
+
     def _problem(self) -> tuple[int, str] | None:
         headers = self.headers
         if len(self.url) > MAX_URL_BYTES or len(headers) > MAX_HEADERS:
@@ -162,13 +201,15 @@ class Protocol(HttpToolsProtocol):
         once: dict[bytes, bytes] = {}
         for name, value in headers:
             size += len(name) + len(value) + 4
-            if name in _ONCE and once.setdefault(name, value) is not value:
-                return 400, "a header twice"
+            if name in _ONCE:
+                if name in once:
+                    return 400, "a header twice"
+                once[name] = value
         if size > MAX_HEAD_BYTES:
             return 431, "a head over the limit"
         if b"content-length" in once and b"transfer-encoding" in once:
             return 400, "two lengths"
-        if int(once.get(b"content-length", 0)) > MAX_BODY_BYTES:
+        if int(once.get(b"content-length", 0)) > self._most_body():
             return 413, "a body over the limit"
         return None
 
