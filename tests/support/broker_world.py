@@ -148,7 +148,7 @@ def wrap(key: KeyVersion, content: bytes) -> bytes:
     return jwe.encrypt(content, [(load_public(key.public.encode(), "key"), True)])
 
 
-def packet(key: KeyVersion, content: bytes, **changes: Any) -> bytes:
+def packet(key: KeyVersion, content: bytes, /, **changes: Any) -> bytes:
     """What an image carries for a key."""
     members: dict[str, Any] = {
         "brokers": ("https://broker.example",),
@@ -160,7 +160,7 @@ def packet(key: KeyVersion, content: bytes, **changes: Any) -> bytes:
     return packets.build(packets.Packet(**{**members, **changes}))
 
 
-def ask(key: KeyVersion, content: bytes = b"", **changes: Any) -> tuple[bytes, sealing.FreshKey]:
+def ask(key: KeyVersion, content: bytes = b"", /, **changes: Any) -> tuple[bytes, sealing.FreshKey]:
     """A request's bytes and what opens its answer; ``changes`` are members of the request."""
     members: dict[str, Any] = {
         "key": str(key.path),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(shapes.NAME)
 _NO_METHOD = 405
-_RECORDED = "/v1/"  # what is outside of it gives away nothing
+_RECORDED = ("/v1/", "/metrics")  # what is outside of them gives away nothing
 
 
 async def refused(request: Request, error: Exception) -> Response:
