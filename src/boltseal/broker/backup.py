@@ -255,6 +255,8 @@ def _insert_all(connection: Connection, rows: Iterator[tuple[Table, dict[str, An
         if table is tables.head:
             heads.append(row)
             continue
+        if table is tables.sessions:
+            continue  # whoever has signed out since then would be signed in again
         if table is tables.audit:
             link = _checked(row, *link)
         if batch and (table is not of or len(batch) >= _BATCH):

@@ -83,8 +83,12 @@ def start_by_principal(services: Services, principal: Principal, address: str, n
     """
     snapshot = services.snapshots.current(stale=True)
     actor = _actor(snapshot, principal, address, now)
+    written = details.principal(principal)
+    if "claims_left_out" in written:
+        # a policy that forbids by one of them would not find it on the next page
+        raise RefusedError("forbidden", "the token's claims are too long for a session")
     kept = {
-        "principal": details.principal(principal),
+        "principal": written,
         "trust": _trust_hash(snapshot, principal.tenant, principal.trust),
     }
     return _start(services, actor, _OIDC, principal=json.dumps(kept), address=address, now=now)
