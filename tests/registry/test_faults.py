@@ -249,7 +249,8 @@ def test_a_token_that_ends_in_the_middle_of_a_push(
     run = encrypt(source, target, keys, *access)
     assert run.code == 0, run.err
     assert all(fault.met > fault.skip for fault in proxy.faults)
-    assert len(tokens.given) >= 4, "one at first, and a new one for each refusal"
+    # one at first, and a new one for each refusal; two layers that are refused at once share one
+    assert len(tokens.given) >= 3
     proxy.faults = []
     decrypted(target, tmp_path / "o", keys, source)
 
