@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from boltseal.broker.model import Assurance
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from boltseal.broker.policy.probes import Part, Unmet
 
 MAX_NEAR: Final = 5  # policies whose unmet conditions are told
+MAX_SENTENCES: Final = 12  # of one policy: who is refused makes the broker work for them
 MAX_EXPLANATION: Final = 2000  # characters
 _MAX_VALUES = 6  # of one condition
 _EXTENSION = "__extn"
@@ -79,7 +81,7 @@ def missing(
     return tuple(
         f"policy {policies.name(name)} needs {told}"
         for name, parts in near[:MAX_NEAR]
-        for told in _sentences(parts, policies.probes.parts[name], facts)
+        for told in islice(_sentences(parts, policies.probes.parts[name], facts), MAX_SENTENCES)
     )
 
 
