@@ -42,3 +42,10 @@ def test_a_page_has_nothing_released(world: World, host: Host, key: KeyVersion) 
     answer = send(world, "POST", protocol.PATH, body, host=host, headers=page)
     assert answer.code == "malformed"
     assert send(world, "POST", protocol.PATH, body, host=host).status == 200
+
+
+def test_a_link_of_another_site_signs_nobody_out(world: World) -> None:
+    """Browsers do not send the session's cookie along, and would take it away if told so."""
+    assert "set-cookie" not in send(world, "GET", "/console/").headers
+    old = [("Cookie", "__Host-boltseal-session=" + "A" * 43)]
+    assert "Max-Age=0" in send(world, "GET", "/console/", headers=old).headers["set-cookie"]

@@ -218,7 +218,7 @@ def _answer(visit: Visit, route: Route) -> Response:
     try:
         visit = _entered(visit, route)
         if visit.session is None and not route.is_open:
-            return secured(_send_away(route))
+            return secured(_send_away(visit))
         return secured(_handled(visit, route))
     except RefusedError as error:
         return secured(problem_page(visit, error))
@@ -266,10 +266,13 @@ def _handled(visit: Visit, route: Route) -> Response:
         return route.back(visit.refused(error))
 
 
-def _send_away(route: Route) -> Response:
+def _send_away(visit: Visit) -> Response:
     """Nobody is signed in, or no longer."""
     response = see(address("sign-in"))
-    response.headers.append("Set-Cookie", cookie(sessions.COOKIE, "", seconds=0))
+    if visit.cookies.get(sessions.COOKIE):
+        # without one it may be another site's link: browsers keep Strict cookies back from that,
+        # and taking them away then would let every page sign people out
+        response.headers.append("Set-Cookie", cookie(sessions.COOKIE, "", seconds=0))
     return response
 
 
