@@ -13,7 +13,7 @@ import pytest
 from boltseal.broker.model import RefusedError
 from boltseal.broker.service import admins
 from boltseal.broker.service.access import EVERYTHING, SYSTEM, Actor, Role, require
-from boltseal.broker.store.pace import Pace
+from boltseal.broker.store.pace import Pace, Turns
 from support import broker_world
 from support.broker_attack import send
 
@@ -57,6 +57,41 @@ def test_refusals_do_not_fill_the_audit(sqlite: Database) -> None:
             require(sqlite, looks, "other", "key", "a")
         codes.append(caught.value.code)
     assert codes == ["forbidden", "forbidden", "limited", "limited"]
+
+
+def test_one_long_work_for_a_tenant() -> None:
+    turns = Turns()
+    with turns.take("a"), turns.take("b"):
+        for tenant in ("a", "b"):
+            with pytest.raises(RefusedError, match="another dry run"), turns.take(tenant):
+                pass
+    with pytest.raises(ZeroDivisionError), turns.take("a"):
+        raise ZeroDivisionError
+    with turns.take("a"):
+        pass
+
+
+def test_dry_runs_and_reports_take_turns(world: World) -> None:
+    """At HTTP: while one is under way, the others of its tenant are told to wait."""
+    policies = "/v1/admin/tenants/default/policies"
+    report = f"/v1/admin/tenants/default/audit/report?image={broker_world.IMAGE}"
+    body = {"text": broker_world.POLICY, "against_active": True}
+    assert world.broker.ask("POST", f"{policies}/test", body).status == 200
+    assert world.broker.ask("GET", report).status == 200
+    found: Counter[int] = Counter()
+
+    def ask() -> None:
+        for _ in range(5):
+            found[world.broker.ask("GET", report).status] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert set(found) <= {200, 429}
+    assert found[200]
+    assert world.broker.ask("GET", report).status == 200  # every turn was given back
 
 
 def test_others_are_served_meanwhile(

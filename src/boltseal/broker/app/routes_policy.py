@@ -61,14 +61,15 @@ def add_policies(call: Caller, tenant: Tenant, body: shapes.NewPolicy) -> dict[s
 )
 def test_policies(call: Caller, tenant: Tenant, body: shapes.PolicyTest) -> dict[str, Any]:
     """Writes nothing."""
-    found = dryrun.dry_run(
-        call.database,
-        call.actor,
-        tenant,
-        body.text,
-        against_active=body.against_active,
-        limit=body.limit,
-    )
+    with call.database.turns.take(call.actor.tenant):
+        found = dryrun.dry_run(
+            call.database,
+            call.actor,
+            tenant,
+            body.text,
+            against_active=body.against_active,
+            limit=body.limit,
+        )
     return dry_run_out(found)
 
 
@@ -122,15 +123,16 @@ def image_report(
 ) -> Any:
     """Who could open it, who did, and when policies changed."""
     replica = call.replica
-    found = report.report(
-        call.database,
-        call.actor,
-        tenant,
-        question,
-        snapshot=replica.snapshots.current(),
-        decide=engine.decide,
-        now=answers.now(),
-    )
+    with call.database.turns.take(call.actor.tenant):
+        found = report.report(
+            call.database,
+            call.actor,
+            tenant,
+            question,
+            snapshot=replica.snapshots.current(),
+            decide=engine.decide,
+            now=answers.now(),
+        )
     if form == "html":
         return HTMLResponse(render.to_html(found), headers=_PAGE)
     return found.to_json()

@@ -69,15 +69,16 @@ def report_json(visit: Visit) -> Response:
 def _report(visit: Visit, image: str) -> Report:
     if not _DIGEST.fullmatch(image):
         raise RefusedError("malformed", "an image's digest is sha256: and 64 of 0-9 and a-f")
-    return report(
-        visit.services.database,
-        visit.actor,
-        visit.tenant,
-        Question(image),
-        snapshot=visit.services.snapshots.current(stale=True),
-        decide=decide,
-        now=visit.now,
-    )
+    with visit.services.database.turns.take(visit.actor.tenant):
+        return report(
+            visit.services.database,
+            visit.actor,
+            visit.tenant,
+            Question(image),
+            snapshot=visit.services.snapshots.current(stale=True),
+            decide=decide,
+            now=visit.now,
+        )
 
 
 def _page(visit: Visit, **context: Any) -> Response:

@@ -71,14 +71,15 @@ def try_out(visit: Visit) -> Response:
     found = check.problems(text, visit.tenant)
     if found:
         return _editor(replace(visit, status=422), text, comment, problems=found)
-    result = dryrun.dry_run(
-        visit.services.database,
-        visit.actor,
-        visit.tenant,
-        text,
-        against_active=True,
-        limit=MAX_TRIED,
-    )
+    with visit.services.database.turns.take(visit.actor.tenant):
+        result = dryrun.dry_run(
+            visit.services.database,
+            visit.actor,
+            visit.tenant,
+            text,
+            against_active=True,
+            limit=MAX_TRIED,
+        )
     return _editor(visit, text, comment, result=result)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import exc, func, select, text
 from boltseal._io.files import storage_errors
 from boltseal.broker.model import RefusedError
 from boltseal.broker.store import engines
-from boltseal.broker.store.pace import Pace
+from boltseal.broker.store.pace import Pace, Turns
 from boltseal.broker.store.tables import head, metadata
 from boltseal.errors import ConflictError, MissingExtraError, NotFoundError, UnsupportedError
 
@@ -54,6 +54,7 @@ class Database:
         self._writers = threading.Lock()  # SQLite has one writer: threads need not poll for it
         self._is_checked = False
         self.pace = Pace()
+        self.turns = Turns()
 
     @classmethod
     def open(cls, url: str, *, pool: int = 8, pause: float = _PAUSE) -> Database:

@@ -1,7 +1,8 @@
-"""How fast one tenant's administrators may change things.
+"""What one tenant's administrators may take of what serves all: each replica counts by itself.
 
 Each change makes every decision that is under way, of all tenants, be made again. Somebody who does
-nothing but change would keep the others from being served. Each replica counts by itself.
+nothing but change would keep the others from being served. A dry run or a report decides tens of
+thousands of times, by policies that the tenant wrote: there is one at a time for each.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from boltseal.broker.model import RefusedError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 BURST: Final = 200  # steps at once; a change is one to three of them
 A_SECOND: Final = 10.0  # steps, for as long as one likes
@@ -45,3 +49,26 @@ class Pace:
             while len(self._left) > _MAX_TRACKED:
                 self._left.popitem(last=False)
             return is_there
+
+
+class Turns:
+    """Long work, one piece at a time for each tenant. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+
+    @contextmanager
+    def take(self, tenant: str) -> Iterator[None]:
+        """While the block runs. Raises RefusedError ``limited`` when there is one already."""
+        with self._lock:
+            if tenant in self._busy:
+                raise RefusedError(
+                    "limited", "another dry run or report is being made: wait for it"
+                )
+            self._busy.add(tenant)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(tenant)
