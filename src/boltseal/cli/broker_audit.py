@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from boltseal.cli import broker_report, options
 from boltseal.cli import broker_shared as shared
+from boltseal.cli.summary import counted
 from boltseal.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -109,7 +110,13 @@ def run_releases(args: argparse.Namespace, output: Output) -> int:
 
     if not 1 <= args.limit <= 10_000:
         raise UsageError("--limit is 1 to 10000")
-    wanted = history.Filter(args.image, args.key, args.identity, args.outcome)
+    key, at, version = args.key.partition("@")
+    wanted = history.Filter(
+        shared.digest(args.image) if args.image else "",
+        f"{shared.key_path(key)}{at}{version}" if key else "",
+        args.identity,
+        args.outcome,
+    )
     with shared.opened(args) as broker:
         if args.request is not None:
             one = releases.find(broker.database, SYSTEM, args.tenant, args.request)
@@ -148,13 +155,16 @@ def _show(one: Entry, output: Output) -> None:
         "reason": details.get("reason"),
         "policies": f"version {decision.get('policy_version')}" if decision else "",
         "decided by": ", ".join(decision.get("determining") or ()),
-        "explanation": decision.get("explanation"),
     }
+    told = str(details.get("reason") or "")
+    if (explanation := decision.get("explanation") or "") not in told:
+        rows["explanation"] = explanation
     for name, value in rows.items():
         if value:
             output.line(f"{name}: {value}")
     for sentence in decision.get("missing") or ():
-        output.line(f"missing: {sentence}")
+        if sentence not in told:
+            output.line(f"missing: {sentence}")
     output.document(lambda: {"seq": one.seq, "hash": one.hash, **asdict(entry)})
 
 
@@ -221,10 +231,13 @@ def _tell(verdict: Verdict, output: Output) -> None:
     else:
         output.line(
             f"the audit is whole: records {verdict.start} to {verdict.last}, "
-            f"{verdict.checkpoints} checkpoints, signed up to {verdict.signed}"
+            f"{counted(verdict.checkpoints, 'checkpoint')}, signed up to {verdict.signed}"
         )
         if verdict.unsigned:
-            output.note(f"{verdict.unsigned} records at the end are not signed yet")
+            output.note(
+                f"not signed yet: the last {counted(verdict.unsigned, 'record')}; a checkpoint "
+                "comes every few minutes while the broker runs"
+            )
     for seq in verdict.outside:
         output.warning(f"the kept checkpoint of record {seq} is not of this part of the audit")
     output.document(lambda: {"ok": verdict.ok, **asdict(verdict)})

@@ -183,11 +183,17 @@ def change_report(report: Report) -> dict[str, Any]:
 
 
 def _add(database: Database, actor: Actor, args: argparse.Namespace, output: Output) -> int:
+    from boltseal.broker.model import RefusedError
     from boltseal.broker.policy import versions
 
-    made = versions.add(
-        database, actor, args.tenant, _text(args), comment=args.comment, activate=args.activate
-    )
+    try:
+        made = versions.add(
+            database, actor, args.tenant, _text(args), comment=args.comment, activate=args.activate
+        )
+    except RefusedError as error:
+        if error.code != "malformed":
+            raise
+        raise RefusedError(error.code, f"{args.file}: {error.detail}") from None
     _said(made, "active" if args.activate else "kept, and not active", output)
     return 0
 

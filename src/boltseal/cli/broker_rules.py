@@ -102,14 +102,21 @@ def _revoke_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _revoke(args: argparse.Namespace, output: Output) -> int:
-    from boltseal.broker.service import revocations
+    from boltseal.broker.service import revocations, trusts
     from boltseal.broker.service.access import SYSTEM
 
     with shared.opened(args) as broker:
         revocations.revoke(
             broker.database, SYSTEM, args.tenant, args.credential, reason=args.reason
         )
+        known = [one.name for one in trusts.list_trusts(broker.database, SYSTEM, args.tenant)]
     output.line(f"{args.credential} is revoked")
+    kind, _, rest = args.credential.partition(":")
+    if kind == "identity" and rest.startswith(("x509:", "oidc:")):
+        kind, _, rest = rest.partition(":")
+    name = rest.partition(":")[0]
+    if kind in ("trust", "serial", "x509", "oidc") and name not in known:
+        output.warning(f"{args.tenant} has no trust {name} now: look whether the name is right")
     output.document(lambda: {"tenant": args.tenant, "credential": args.credential})
     return 0
 

@@ -111,6 +111,20 @@ def key_path(text: str) -> KeyPath:
     return parse_path(text if "/" in text else f"{DEFAULT}/{DEFAULT}/{text}")
 
 
+def digest(text: str) -> str:
+    """The digest of an image. Raises UsageError: what is misspelt would be found nowhere."""
+    from boltseal.errors import MalformedError
+    from boltseal.spec.digest import Digest
+
+    try:
+        return str(Digest.parse(text))
+    except MalformedError:
+        raise UsageError(
+            f"{text[:100]!r} is no digest",
+            hint="write sha256: and 64 of 0-9 and a-f; boltseal digest IMAGE prints it",
+        ) from None
+
+
 def everything(ask: Callable[[str], Page[T]]) -> list[T]:
     """All pages of a list; ``ask`` is given where the next one begins."""
     found: list[T] = []

@@ -11,7 +11,7 @@ from support import broker_host
 from support.broker import Broker
 from support.broker_host import Cluster
 from support.cli import Run, boltseal
-from support.images import simple_image
+from support.images import index_image, simple_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,3 +85,46 @@ def test_a_pinned_half_and_what_it_opens(broker: Broker, tmp_path: Path) -> None
     ours("encrypt", f"oci:{tmp_path}/app:v1", f"oci:{tmp_path}/x:v1", "-r", f"broker:{pinned}")
     assert f"{NAME}@1" in ours("inspect", f"oci:{tmp_path}/x:v1").out
     ours("check", f"oci:{tmp_path}/x:v1", "-k", f"broker:{broker.folder.parent}/eu.toml")
+
+
+def test_an_image_for_several_platforms_is_reported_under_its_index(
+    broker: Broker, tmp_path: Path
+) -> None:
+    place = broker.folder.parent
+    (tmp_path / "half.json").write_text(broker.run("key", "public", "prod-eu").out)
+    index_image(tmp_path / "app")
+    source, target = f"oci:{tmp_path}/app:v1", f"oci:{tmp_path}/many:v1"
+    ours("encrypt", source, target, "-r", f"broker:{tmp_path}/half.json")
+    ours("decrypt", target, f"oci:{tmp_path}/open:v1", "-k", f"broker:{place}/eu.toml")
+    index = digest(target)
+    named = broker.run("audit", "report", index, "--json").json
+    assert named["opened"] == []  # hosts named the manifests of their platforms
+    found = broker.run("audit", "report", target, "--key", "prod-eu", "--json").json
+    assert found["question"]["image"] == index
+    assert len(found["question"]["manifests"]) == 2
+    (group,) = found["opened"]
+    platforms = {one["layer"] for one in found["requests"]}
+    assert group["count"] == len(found["requests"]) >= len(platforms) >= 2
+    told = broker.run("audit", "report", target).out
+    assert all(one in told for one in found["question"]["manifests"])
+
+
+def test_what_is_looked_for_is_understood_or_refused(broker: Broker, sealed: str) -> None:
+    eu = f"broker:{broker.folder.parent}/eu.toml"
+    ours("decrypt", sealed, f"{sealed}-open", "-k", eu)
+    for key in ("prod-eu", "prod-eu@1", NAME):
+        found = broker.run("releases", "--key", key, "--image", digest(sealed), "--json").json
+        assert {one["subject"] for one in found["releases"]} == {f"{NAME}@1"}
+    for bad in (("releases", "--image", "sha256:abc"), ("audit", "report", "sha256:abc")):
+        assert "is no digest" in broker.run(*bad, code=2).err
+
+
+def test_a_revocation_of_what_is_not_there_is_told(broker: Broker) -> None:
+    for credential, name in (
+        ("trust:eu-7", "eu-7"),
+        ("identity:x509:eu-8:host-1", "eu-8"),
+        ("serial:eu-9:ab12", "eu-9"),
+    ):
+        assert f"has no trust {name} now" in broker.run("revoke", credential).err
+    for credential in ("identity:x509:eu-1:nobody", "identity:spiffe://eu.example/web"):
+        assert "no trust" not in broker.run("revoke", credential).err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import threading
 import time
@@ -245,8 +245,8 @@ def write_certificate(cert: Path, key: Path, days: int) -> None:
 
     made = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "host")])
-    now = datetime.datetime.now(datetime.UTC)
-    one = datetime.timedelta(days=1)
+    now = dt.datetime.now(dt.UTC)
+    one = dt.timedelta(days=1)
     built = x509.CertificateBuilder().subject_name(name).issuer_name(name)
     built = built.public_key(made.public_key()).serial_number(1)
     built = built.not_valid_before(now - 9 * one).not_valid_after(now + days * one)

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Question:
     """``image`` is a digest. ``key`` (``TENANT/PROJECT/NAME``) leaves out all others; ``since`` and
-    ``until`` are seconds since 1970, both included.
+    ``until`` are seconds since 1970, both included. ``manifests`` are further digests that mean the
+    same image: those that an index lists, since requests name the manifest of their platform.
     """
 
     image: str
     key: str | None = None
     since: int | None = None
     until: int | None = None
+    manifests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,8 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("Records in the audit", str(report.last)),
         ("Newest checkpoint", report.checkpoint or "none"),
     ]
+    if asked.manifests:
+        found.insert(1, ("Its manifests", " ".join(asked.manifests)))
     if keys:
         found.append(("Requests for further keys, not decided again", str(keys)))
     return tuple((name, printable(value)) for name, value in found)

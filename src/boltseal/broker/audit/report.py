@@ -214,7 +214,7 @@ def _records(
     audit = tables.audit
     query = (
         select(audit.c.seq, audit.c.record)
-        .where(audit.c.image_digest == question.image)
+        .where(audit.c.image_digest.in_((question.image, *question.manifests)))
         .order_by(audit.c.seq)
         .limit(PAGE)
     )
