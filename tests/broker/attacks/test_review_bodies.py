@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from boltseal.broker.app import tls_protocol
+from boltseal.broker.app.config import Bounds
 from boltseal.keywrap.broker import protocol
 from support import broker_world
 from support.broker_attack import handshake, send, spoken
@@ -51,15 +51,15 @@ def test_the_same_header_twice(world: World) -> None:
 
 def test_what_is_held_is_let_go(monkeypatch: Any) -> None:
     """At the end of the answer, or of the connection; only of what arrived as a whole."""
-    edge = tls_protocol.Edge(SimpleNamespace(), lambda *_: None, tls_protocol.Bodies(100))
+    edge = tls_protocol.Edge(Bounds(), lambda *_: None, tls_protocol.Bodies(100))
     made: Any = object.__new__(tls_protocol.of(edge))
     made._is_refused, made._body, made._arriving, made._whole = False, 0, 0, 0
     made.url, made._closed = b"/", lambda: None
-    base = tls_protocol.HttpToolsProtocol
+    base = tls_protocol.Protocol.__mro__[1]
     for name in ("on_body", "on_message_complete", "on_response_complete", "connection_lost"):
         monkeypatch.setattr(base, name, lambda *_: None)
     refused: list[int] = []
-    monkeypatch.setattr(type(made), "refuse", lambda _, status, why: refused.append(status))
+    monkeypatch.setattr(type(made), "refuse", lambda _, status, __: refused.append(status))
     made.on_body(bytes(60))
     made.on_message_complete()
     made.on_body(bytes(30))  # of the next one, which is pipelined

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import ssl
@@ -27,6 +28,7 @@ from boltseal.broker.app.replica import Replica
 from boltseal.broker.app.tls import Contexts
 from boltseal.broker.identity.directory import Directory
 from boltseal.broker.model import AuditEntry, RefusedError
+from boltseal.broker.release.floods import network
 from boltseal.errors import BoltsealError, StorageError
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _LOOK_SECONDS: Final = 1.0
+_OTHER_FILES: Final = 256  # descriptors for the database, key services, issuers and logs
 _FAREWELL_SECONDS: Final = 1.0  # that a client has to say goodbye in TLS
 
 
@@ -59,6 +62,7 @@ class Broker(uvicorn.Server):
         self._sockets: list[socket.socket] = []
         self._figures: WSGIServer | None = None
         bounds = settings.bounds
+        self._most_open = min(bounds.connections, descriptors(bounds.connections))
         edge = tls_protocol.Edge(bounds, self._refused)
         super().__init__(
             uvicorn.Config(
@@ -156,14 +160,13 @@ class Broker(uvicorn.Server):
                 sock.close()
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._by_address[host] += 1
+            self._by_address[network(host)] += 1
             self._open += 1
             self._spawn(self._connect(sock, host))
 
     def _has_room(self, host: str) -> bool:
-        bounds = self.settings.bounds
-        mine = self._by_address.get(host, 0)
-        if self._open < bounds.connections and mine < bounds.connections_per_address:
+        mine = self._by_address.get(network(host), 0)
+        if self._open < self._most_open and mine < self.settings.bounds.connections_per_address:
             return True
         self._refused("too many connections", "limited", host)
         return False
@@ -200,13 +203,14 @@ class Broker(uvicorn.Server):
     def _closed(self, host: str) -> Callable[[], None]:
         """What takes a connection off the count, once."""
         self.metrics.connections.inc()
+        place = network(host)
 
         def closed() -> None:
             self.metrics.connections.dec()
             self._open -= 1
-            self._by_address[host] -= 1
-            if not self._by_address[host]:
-                del self._by_address[host]
+            self._by_address[place] -= 1
+            if not self._by_address[place]:
+                del self._by_address[place]
 
         return closed
 
@@ -237,6 +241,23 @@ class Broker(uvicorn.Server):
             now = loop.time()
             for one in list(self.server_state.connections):
                 one.look(now)  # type: ignore[union-attr]
+
+
+def descriptors(wanted: int) -> int:
+    """How many connections this process may have: its limit of open files is raised if it can be.
+
+    Without that, whoever holds connections would keep the database from being opened.
+    """
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return wanted
+    needed = wanted + _OTHER_FILES
+    if limit < needed:
+        raised = needed if most == resource.RLIM_INFINITY else min(needed, most)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
+            limit = raised
+    return max(1, min(wanted, limit - _OTHER_FILES))
 
 
 def bind(address: Address) -> list[socket.socket]:
