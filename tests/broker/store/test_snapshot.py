@@ -158,12 +158,16 @@ def test_one_key_of_ten_thousand_is_all_that_is_read(sqlite: Database) -> None:
 
 
 def test_memory_is_bounded(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    furnish(sqlite)
-    for name in ("MAX_KEYS", "MAX_CREDENTIALS", "MAX_TENANTS"):
+    safe = furnish(sqlite)
+    for number in range(4):
+        there = replace(PATH, name=f"there-{number}")
+        keys.create(sqlite, SYSTEM, safe, there, algorithm="p256")
+    for name in ("MAX_KEYS", "MAX_ABSENT", "MAX_CREDENTIALS", "MAX_TENANTS"):
         monkeypatch.setattr(bounds, name, 3)
     found = Snapshots(sqlite).current()
     for number in range(20):
         found.key(replace(PATH, name=f"key-{number}"))
+        found.key(replace(PATH, name=f"there-{number % 4}"))
         found.policy(f"tenant-{number}")
         found.limits(f"tenant-{number}")
         found.revoked(DEFAULT, [f"identity:{number}", f"trust:{number}"])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from boltseal.broker.store.database import Database
 
 LOOK_AGAIN: Final = 0.25  # seconds for which an epoch is believed without asking
+MAX_ABSENT: Final = 1000  # names without a key
 MAX_KEYS: Final = 4096  # versions of keys in memory
 MAX_CREDENTIALS: Final = 16384  # credentials that are known to be revoked or not
 MAX_TENANTS: Final = 1024  # tenants whose policies and limits are in memory
@@ -57,9 +58,9 @@ class StoredSnapshot:
         self._epoch = epoch
         self.is_stale = False
         self._trusts: tuple[Trust, ...] | None = None
-        self._keys: Bounded[tuple[KeyPath, int | None], KeyVersion | _Missing | None] = Bounded(
-            MAX_KEYS
-        )
+        self._keys: Bounded[tuple[KeyPath, int | None], KeyVersion | None] = Bounded(MAX_KEYS)
+        # apart: anybody can ask for names that are none, and must not make the others forgotten
+        self._absent: Bounded[tuple[KeyPath, int | None], bool] = Bounded(MAX_ABSENT)
         self._policies: Bounded[str, PolicySetVersion | _Missing | None] = Bounded(MAX_TENANTS)
         self._limits: Bounded[str, Mapping[str, tuple[int, int]] | _Missing] = Bounded(MAX_TENANTS)
         self._revoked: Bounded[tuple[str, str], bool | _Missing] = Bounded(MAX_CREDENTIALS)
@@ -80,12 +81,15 @@ class StoredSnapshot:
 
     def key(self, path: KeyPath, version: int | None = None) -> KeyVersion | None:
         """A version of a key in whatever state, or by default the newest that is enabled."""
-        found = self._keys.get((path, version), _MISSING)
-        if not isinstance(found, _Missing):
+        which = (path, version)
+        found = self._keys.get(which, None)
+        if found is not None or self._absent.get(which, False):
             return found
         loaded, is_current = self._load(lambda connection: load_key(connection, path, version))
-        if is_current:
-            self._keys.put((path, version), loaded)
+        if is_current and loaded is not None:
+            self._keys.put(which, loaded)
+        elif is_current:
+            self._absent.put(which, True)
         return loaded
 
     def policy(self, tenant: str) -> PolicySetVersion | None:
