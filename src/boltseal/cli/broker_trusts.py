@@ -74,10 +74,13 @@ def run(args: argparse.Namespace, output: Output) -> int:
     with shared.opened(args) as broker:
         database = broker.database
         if given is not None:
+            before = {one.name for one in trusts.list_trusts(database, SYSTEM, args.tenant)}
             made = trusts.set_trust(
                 database, SYSTEM, args.tenant, args.name, kind=given[0], config=given[1]
             )
             output.line(f"{args.tenant} believes {made.name} ({made.kind})")
+            if made.name in before:
+                output.note(f"nothing of what {made.name} was before counts any longer")
             output.document(lambda: asdict(made))
             return 0
         if args.step == "remove":

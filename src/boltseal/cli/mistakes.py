@@ -108,6 +108,8 @@ def _unknown(prog: str, kind: str, word: str, known: Sequence[str]) -> UsageErro
     hint = f"see {prog} --help"
     if meant:
         hint = f"did you mean {prog} {meant}? {hint}"
+    elif kind == "ACTION" and prog.endswith(" broker") and "/" in word:
+        hint = f"options stand behind the action: {prog} ACTION --config {word[:80]}; {hint}"
     elif kind == "ACTION":
         hint = f"{hint}: there are {', '.join(known)}"
     return UsageError(f"{word[:80]!r} is no {what} of {prog}", hint=hint)

@@ -152,6 +152,17 @@ def test_what_a_root_key_names(spelling: str, full: str) -> None:
     assert config.located(spelling, "/etc/b") == full
 
 
+def test_settings_before_the_action_and_a_trust_in_place_of_another(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker")
+    early = cli.boltseal("broker", "--config", tmp_path / "broker", "key", "list")
+    assert early.code == 2
+    assert "options stand behind the action" in early.err
+    ca = ("--ca", str(tmp_path / "broker" / "tls" / "ca.pem"))
+    assert "before" not in broker.run("trust", "add", "eu", *ca, "--label", "a=b").err
+    assert "was before" in broker.run("trust", "add", "eu", *ca).err
+    assert broker.run("trust", "add", "x", "--kind", "oidc", code=2).err.count("trust x") == 1
+
+
 def test_commands_without_a_server(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     assert "sha256:" in broker.run("key", "create", "k", "--algorithm", "p256").out

@@ -42,7 +42,11 @@ def prepare_root(database: Database, root: RootKey, actor: str, now: int) -> Saf
     entry = AuditEntry(now, "", "system", "done", actor, "root key", details={"root": root.label})
     with change(database, actor, "", entry) as connection:
         if newest_generation(connection):
-            raise RefusedError("conflict", "this database has a root key already")
+            raise RefusedError(
+                "conflict",
+                "this database has a root key already: for another replica of its broker copy the "
+                "settings and the root key",
+            )
         add_data_key(connection, root, now)
     return Safe.open(database, root)
 

@@ -122,7 +122,10 @@ def _validated(trust: Trust, others: tuple[Trust, ...], *, by_operator: bool) ->
             by_operator=by_operator,
         )
     except BoltsealError as error:
-        raise RefusedError("malformed", f"trust {trust.name}: {error}") from None
+        whose = f"trust {trust.name}"
+        said = str(error)
+        text = said if said.startswith(whose) else f"{whose}: {said}"
+        raise RefusedError("malformed", text) from None
     if len(json.dumps(kept)) > MAX_CONFIG:
         raise RefusedError("malformed", f"trust {trust.name} has over {MAX_CONFIG} bytes")
     return kept
