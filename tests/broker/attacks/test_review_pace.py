@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boltseal.broker.model import RefusedError
-from boltseal.broker.service import admins
+from boltseal.broker.model import KeyPath, RefusedError
+from boltseal.broker.service import admins, keys
 from boltseal.broker.service.access import EVERYTHING, SYSTEM, Actor, Role, require
 from boltseal.broker.store.pace import Pace, Turns
 from support import broker_world
 from support.broker_attack import send
+from support.broker_store import furnish
 
 if TYPE_CHECKING:
     from boltseal.broker.model import KeyVersion
@@ -57,6 +58,22 @@ def test_refusals_do_not_fill_the_audit(sqlite: Database) -> None:
             require(sqlite, looks, "other", "key", "a")
         codes.append(caught.value.code)
     assert codes == ["forbidden", "forbidden", "limited", "limited"]
+
+
+def test_rsa_costs_more(sqlite: Database) -> None:
+    safe = furnish(sqlite)
+    sqlite.pace = Pace(60, 0.0)
+    hasty = Actor("mallory", "default")
+    for name in ("a", "b"):
+        path = KeyPath("default", "default", name)
+        keys.create(sqlite, hasty, safe, path, algorithm="rsa3072")
+    path = KeyPath("default", "default", "c")
+    with pytest.raises(RefusedError, match="too fast"):
+        keys.create(sqlite, hasty, safe, path, algorithm="rsa3072")
+    assert keys.create(sqlite, hasty, safe, path, algorithm="p256").version == 1
+    with pytest.raises(RefusedError, match="too fast"):
+        keys.rotate(sqlite, hasty, safe, path, algorithm="rsa4096")
+    assert keys.rotate(sqlite, hasty, safe, path).version == 2
 
 
 def test_one_long_work_for_a_tenant() -> None:

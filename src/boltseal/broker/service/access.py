@@ -73,7 +73,7 @@ def require(
     if not read and actor.role is not Role.ADMIN:
         refuse(database, actor, kind, subject, f"{actor.name} may look, and not change anything")
     if not read:
-        _keep_pace(database, actor)
+        keep_pace(database, actor)
 
 
 def require_operator(
@@ -87,7 +87,7 @@ def require_operator(
 
 def refuse(database: Database, actor: Actor, kind: str, subject: str, why: str) -> None:
     """Write a refusal down in the actor's own tenant, and raise RefusedError ``forbidden``."""
-    _keep_pace(database, actor)
+    keep_pace(database, actor)
     tenant = "" if actor.tenant == EVERYTHING else actor.tenant
     told = subject[:_MAX_SUBJECT].encode("ascii", "backslashreplace").decode()
     entry = AuditEntry(
@@ -97,8 +97,9 @@ def refuse(database: Database, actor: Actor, kind: str, subject: str, why: str) 
     raise RefusedError("forbidden", f"{told}: {why}")
 
 
-def _keep_pace(database: Database, actor: Actor) -> None:
-    if actor.tenant != EVERYTHING and not database.pace.take(actor.tenant):
+def keep_pace(database: Database, actor: Actor, steps: int = 1) -> None:
+    """Raises RefusedError ``limited`` for a tenant that does too much of what others pay for."""
+    if actor.tenant != EVERYTHING and not database.pace.take(actor.tenant, steps):
         raise RefusedError("limited", f"the tenant {actor.tenant} changes things too fast")
 
 

@@ -20,6 +20,7 @@ from boltseal.broker.service.access import (
     Actor,
     check_labels,
     check_path,
+    keep_pace,
     now_or,
     require,
     require_operator,
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 _KIND = "key"
+_RSA_STEPS = 20  # of a tenant's pace: as much work as so many changes, and more
 _SWEEP = 100  # versions that are erased in one transaction
 
 
@@ -70,7 +72,7 @@ def create(
     require(database, actor, path.tenant, _KIND, f"key {path}")
     check_path(path)
     kept = check_labels(labels or {})
-    pair = material.generate(algorithm)  # slow for RSA: before anything is locked
+    pair = _generated(database, actor, algorithm)
     created = now_or(now)
     details = {"algorithm": algorithm, "fingerprint": pair.fingerprint, "step": "create"}
     if published:
@@ -115,7 +117,8 @@ def rotate(
     require(database, actor, path.tenant, _KIND, f"key {path}")
     check_path(path)
     with database.read() as connection:
-        pair = material.generate(algorithm or rows.key(connection, path).algorithm)
+        known = rows.key(connection, path).algorithm
+    pair = _generated(database, actor, algorithm or known)
     created = now_or(now)
     made: list[KeyVersion] = []
 
@@ -223,6 +226,13 @@ def sweep(
     if erased:
         database.scrub()
     return tuple(replace(one, state=KeyState.DESTROYED, wrapped=b"") for one in erased)
+
+
+def _generated(database: Database, actor: Actor, algorithm: str) -> material.KeyPair:
+    """A new pair; slow for RSA, so outside of any transaction, and not as often as one likes."""
+    if algorithm.startswith("rsa"):
+        keep_pace(database, actor, _RSA_STEPS)
+    return material.generate(algorithm)
 
 
 def _erase(database: Database, actor: Actor, found: KeyVersion, now: int) -> bool:

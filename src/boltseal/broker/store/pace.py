@@ -38,14 +38,14 @@ class Pace:
         self._lock = threading.Lock()
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # steps, when
 
-    def take(self, tenant: str) -> bool:
-        """Whether one more step may be made; it counts if so."""
+    def take(self, tenant: str, steps: int = 1) -> bool:
+        """Whether so many more steps may be made; they count if so."""
         with self._lock:
             now = self._clock()
             left, when = self._left.pop(tenant, (float(self._burst), now))
             left = min(float(self._burst), left + (now - when) * self._a_second)
-            is_there = left >= 1
-            self._left[tenant] = (left - 1 if is_there else left, now)
+            is_there = left >= steps
+            self._left[tenant] = (left - steps if is_there else left, now)
             while len(self._left) > _MAX_TRACKED:
                 self._left.popitem(last=False)
             return is_there
