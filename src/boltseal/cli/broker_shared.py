@@ -85,10 +85,19 @@ def environment_options() -> KeyOptions:
 
 @contextmanager
 def opened(args: argparse.Namespace) -> Iterator[Opened]:
-    """The broker's database, for an action that changes or lists something."""
+    """The broker's database, for an action that changes or lists something.
+
+    Raises RefusedError ``not-found`` for a tenant that is not there: a list or a report of a name
+    that is misspelt would be empty, and look like an answer.
+    """
     from boltseal.broker.app.replica import open_database
+    from boltseal.broker.service.access import EVERYTHING, check_tenant
 
     with open_database(settings(args)) as found:
+        tenant = getattr(args, "tenant", EVERYTHING)
+        if tenant != EVERYTHING:
+            with found.database.read() as connection:
+                check_tenant(connection, tenant)
         yield found
 
 

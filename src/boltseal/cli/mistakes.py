@@ -72,6 +72,10 @@ _RUN = {
 }
 
 
+# of the actions of boltseal broker key, which name a key whole
+_BROKER_KEY = dict.fromkeys(("--tenant", "--project"), "write TENANT/PROJECT/NAME")
+
+
 def explain(message: str, prog: str, options: Sequence[argparse.Action]) -> UsageError:
     """A UsageError in place of argparse's ``message``: which word, and which one was meant."""
     see = f"see {prog} --help"
@@ -122,6 +126,8 @@ def _meant(words: Sequence[str], prog: str, options: Sequence[argparse.Action]) 
     unknown = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
     if unknown is not None:
         told = {**_OPTIONS, **_RUN} if prog.endswith(" run") else _OPTIONS
+        if " broker key " in prog:
+            told = {**told, **_BROKER_KEY}
         if unknown in told:
             return f"{told[unknown]};"
         bare = {name.lstrip("-"): name for name in names if name.startswith("--")}

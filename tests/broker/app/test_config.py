@@ -163,6 +163,20 @@ def test_settings_before_the_action_and_a_trust_in_place_of_another(tmp_path: Pa
     assert broker.run("trust", "add", "x", "--kind", "oidc", code=2).err.count("trust x") == 1
 
 
+def test_a_tenant_that_is_not_there_has_no_empty_answers(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker")
+    for command in (
+        ("key", "list"),
+        ("trust", "list"),
+        ("releases",),
+        ("limits",),
+        ("audit", "export"),
+        ("audit", "report", "sha256:" + 64 * "0"),
+    ):
+        assert "no tenant acne" in broker.run(*command, "--tenant", "acne", code=1).err
+    assert "TENANT/PROJECT" in broker.run("key", "create", "k", "--tenant", "acne", code=2).err
+
+
 def test_commands_without_a_server(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     assert "sha256:" in broker.run("key", "create", "k", "--algorithm", "p256").out
