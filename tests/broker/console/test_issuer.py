@@ -69,7 +69,12 @@ def sign_in(broker, issuer):
 
 
 def is_in(browser: Browser) -> bool:
-    return browser.ask("GET", "/console/t/default", follow=False).status == 200
+    kept = dict(
+        browser.cookies
+    )  # whoever is sent away loses them: here it is the session that counts
+    page = browser.ask("GET", "/console/t/default", follow=False)
+    browser.cookies.update(kept)
+    return page.status == 200
 
 
 def test_a_person_signs_in_and_acts_under_the_own_name(served, issuer):
