@@ -233,7 +233,7 @@ class Bench:
             authenticate=authenticate,
             decide=self._decide,
             settings=settings,
-            observe=self.seen.append,
+            observe=self.seen.extend,
             clock=lambda: NOW,
         )
         service.start()

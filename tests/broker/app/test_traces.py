@@ -66,7 +66,7 @@ def test_a_span_has_the_requests_id_and_names_nobody(collector: tuple[str, list[
 def test_a_line_of_the_log_is_one_object_of_listed_fields() -> None:
     lines: list[str] = []
     log = Log(lines.append)
-    log.release(SEEN)
+    log.releases([SEEN])
     log.event("hidden", "debug", detail="x")
     log.event("long", detail="a\n" * 2000)
     log.problem("somewhere", ValueError("a secret"))

@@ -58,9 +58,14 @@ def presented(connection: HTTPConnection) -> Presented:
     certificate to whatever page has it ask, so what it says to come from another page is
     ``malformed`` with one. Nothing else that a header says is looked at.
     """
-    peer: Peer = connection.scope.get("extensions", {}).get(PEER, _NOBODY)
+    return presented_in(connection.scope)
+
+
+def presented_in(scope: Scope) -> Presented:
+    """The same from ASGI's own form of a request."""
+    peer: Peer = scope.get("extensions", {}).get(PEER, _NOBODY)
     bearer = None
-    for name, value in connection.scope["headers"]:
+    for name, value in scope["headers"]:
         if peer.chain and (
             name == b"origin" or (name == b"sec-fetch-site" and value not in _OWN_SITE)
         ):

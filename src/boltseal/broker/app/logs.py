@@ -16,12 +16,13 @@ from boltseal.broker.model import RefusedError
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from boltseal.broker.release.jobs import Observed
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_VALUE: Final = 500  # characters
+_DUMP: Final = json.JSONEncoder(separators=(",", ":")).encode
 FIELDS: Final = frozenset(
     (
         *("actor", "address", "authorities", "code", "connections", "detail", "epoch", "kind"),
@@ -41,33 +42,42 @@ class Log:
 
     def event(self, name: str, level: str = "info", **fields: str | float | bool | None) -> None:
         """One line. Raises TypeError for a field that is not listed: a mistake of ours."""
+        self._put(self._line(name, level, fields))
+
+    def _put(self, text: str) -> None:
+        if text:
+            with self._lock:
+                self._write(text)
+
+    def _line(self, name: str, level: str, fields: Mapping[str, str | float | bool | None]) -> str:
         unknown = fields.keys() - FIELDS
         if unknown:
             raise TypeError(f"{min(unknown)} is no field of the log")
         if LEVELS[level] < self._least:
-            return
+            return ""
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
         line: dict[str, object] = {"time": stamp, "level": level, "event": name}
         line.update((key, _bounded(one)) for key, one in fields.items() if one not in (None, ""))
-        text = json.dumps(line, separators=(",", ":")) + "\n"
-        with self._lock:
-            self._write(text)
+        return _DUMP(line) + "\n"
 
-    def release(self, seen: Observed) -> None:
-        """A request that was decided; its detail is for operators alone."""
-        self.event(
-            seen.kind,
-            "info" if not seen.code or seen.recorded else "warning",
-            code=seen.code or "allowed",
-            detail=seen.detail,
-            request=seen.request,
-            tenant=seen.tenant,
-            actor=seen.actor,
-            subject=seen.subject,
-            seconds=round(seen.seconds, 6),
-            recorded=seen.recorded,
-        )
+    def releases(self, seen: Iterable[Observed]) -> None:
+        """Requests that were decided, a line each; their details are for operators alone."""
+        self._put("".join(self._release(one) for one in seen))
+
+    def _release(self, seen: Observed) -> str:
+        fields: dict[str, str | float | bool | None] = {
+            "code": seen.code or "allowed",
+            "detail": seen.detail,
+            "request": seen.request,
+            "tenant": seen.tenant,
+            "actor": seen.actor,
+            "subject": seen.subject,
+            "seconds": round(seen.seconds, 6),
+            "recorded": seen.recorded,
+        }
+        level = "info" if not seen.code or seen.recorded else "warning"
+        return self._line(seen.kind, level, fields)
 
     def problem(self, place: str, error: BaseException) -> None:
         """Something failed. Only errors of our own say what in their text."""

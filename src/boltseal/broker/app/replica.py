@@ -26,7 +26,7 @@ from boltseal.broker.store.snapshot import Snapshots
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from boltseal.broker.app.config import Settings
     from boltseal.broker.app.logs import Log
@@ -151,11 +151,12 @@ class Replica:
     ) -> Principal:
         return authenticate(snapshot, presented, now, self.known, tenant=tenant)
 
-    def _observe(self, seen: Observed) -> None:
-        self.metrics.observe(seen)
-        if self._traces is not None:
-            self._traces.observe(seen)
-        self.log.release(seen)
+    def _observe(self, seen: Sequence[Observed]) -> None:
+        for one in seen:
+            self.metrics.observe(one)
+            if self._traces is not None:
+                self._traces.observe(one)
+        self.log.releases(seen)
 
     def _note(self, what: str) -> None:
         now = int(time.time())

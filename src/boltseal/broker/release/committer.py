@@ -8,9 +8,9 @@ may then speak of a release that did not happen, and never the other way round.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -113,11 +113,12 @@ class Committer:
         self._most = most
         self._linger = linger
         self._most_waiting = most_waiting
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()  # None: wake up
+        self._queue: deque[Item] = deque()
+        self._wanted = 0  # as many have to wait before its thread is woken
         self._swept = 0.0
         self._ticked = 0.0
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="boltseal-committer", daemon=True)
 
     def start(self) -> None:
@@ -126,23 +127,31 @@ class Committer:
 
     def submit(self, item: Item) -> None:
         """``deliver`` will get its outcome. Raises RefusedError when too many wait already."""
-        with self._lock:
+        with self._changed:
             if self._stopping.is_set():
                 raise RefusedError("unavailable", "the broker is stopping")
-            if self._queue.qsize() >= self._most_waiting:
+            if len(self._queue) >= self._most_waiting:
                 raise RefusedError("unavailable", "too many decisions wait to be written")
-            self._queue.put(item)
+            self._queue.append(item)
+            if 0 < self._wanted <= len(self._queue):
+                self._changed.notify()
+
+    def fewer(self) -> None:
+        """What was expected comes no more: a transaction need not wait for it."""
+        with self._changed:
+            if self._wanted > 1:
+                self._changed.notify()
 
     @property
     def waiting(self) -> int:
         """How many decisions wait."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Take no more, and write down what waits; whether it is done in time."""
-        with self._lock:
+        with self._changed:
             self._stopping.set()
-            self._queue.put(None)
+            self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -160,24 +169,22 @@ class Committer:
 
     def _gather(self) -> list[Item]:
         """The next items, as many as there are; none after a while without any."""
-        found: list[Item] = []
-        until = time.monotonic() + (0.0 if self._stopping.is_set() else _TICK)
-        while len(found) < self._most:
+        with self._changed:
+            self._sleep(_TICK, lambda: 1)
             # worth waiting for others only if there are any, and not for long
-            if found and self._expected() <= len(found):
-                until = 0.0
-            try:
-                left = until - time.monotonic()
-                one = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
-            except queue.Empty:
+            self._sleep(self._linger, lambda: min(self._most, self._expected()))
+            return [self._queue.popleft() for _ in range(min(self._most, len(self._queue)))]
+
+    def _sleep(self, seconds: float, wanted: Callable[[], int]) -> None:
+        """Until so many wait; whoever adds one of fewer does not wake this thread."""
+        until = time.monotonic() + seconds
+        while not self._stopping.is_set() and len(self._queue) < (number := wanted()):
+            left = until - time.monotonic()
+            if left <= 0:
                 break
-            if one is None:
-                until = 0.0
-                continue
-            if not found:
-                until = time.monotonic() + self._linger
-            found.append(one)
-        return found
+            self._wanted = number
+            self._changed.wait(left)
+        self._wanted = 0
 
     def _write(self, items: list[Item]) -> None:
         """One transaction for all of them; where one spoils it, one for each."""

@@ -11,7 +11,6 @@ import asyncio
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -19,6 +18,7 @@ from boltseal.broker.audit import record
 from boltseal.broker.model import Action, AuditEntry, RefusedError
 from boltseal.broker.release import nonces
 from boltseal.broker.release.committer import STALE, Committer, Item, Outcome
+from boltseal.broker.release.crew import Crew
 from boltseal.broker.release.examine import Authenticate, Decide, Examiner
 from boltseal.broker.release.floods import Floods
 from boltseal.broker.release.jobs import (
@@ -34,7 +34,7 @@ from boltseal.errors import BoltsealError
 from boltseal.keywrap.broker import protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from boltseal.broker.model import KeyVersion, Presented, Snapshot
     from boltseal.broker.release.committer import Database
@@ -67,8 +67,8 @@ class Settings:
 class ReleaseService:
     """One for each replica. ``start`` it, and ``stop`` it to have everything written down.
 
-    ``private`` gives the private half of a key's version, ``observe`` gets every request when it is
-    over; it may neither block nor raise.
+    ``private`` gives the private half of a key's version, ``observe`` gets all requests that are
+    over, many at once; it may neither block nor raise.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ReleaseService:
         authenticate: Authenticate,
         decide: Decide,
         settings: Settings | None = None,
-        observe: Callable[[Observed], None] = lambda _: None,
+        observe: Callable[[Sequence[Observed]], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         settings = self._settings = settings or Settings()
@@ -90,7 +90,8 @@ class ReleaseService:
         self._opener = Opener(private, settings.open_keys)
         self._examiner = Examiner(authenticate, decide, self._opener, settings.window)
         self._floods = Floods(settings.strangers, settings.strangers_in_all, settings.refusals)
-        self._pool = ThreadPoolExecutor(settings.workers, "boltseal-release")
+        self._crew: Crew[Job] = Crew(settings.workers, self._work)
+        self._arrived: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         self._free = threading.BoundedSemaphore(settings.in_flight)
         self._count = 0
         self._counting = threading.Lock()
@@ -113,7 +114,7 @@ class ReleaseService:
     def stop(self, timeout: float = 10.0) -> bool:
         """Finish what is under way and take nothing more; whether all of it is written down."""
         self._stopping = True
-        self._pool.shutdown(wait=True)
+        self._crew.stop()
         until = time.monotonic() + timeout
         while self._count and time.monotonic() < until:
             time.sleep(0.01)
@@ -190,9 +191,16 @@ class ReleaseService:
         job.loop = asyncio.get_running_loop()
         job.future = job.loop.create_future()
         if self._enter(job):
-            if not self._dispatch(job):
-                self._finish([job], "unavailable", "the broker is stopping")
+            arrived = self._arrived.setdefault(job.loop, [])
+            if not arrived:  # all that come in this turn of the loop are handed over together
+                job.loop.call_soon(self._hand_over, job.loop)
+            arrived.append(job)
             await job.future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        jobs = self._arrived.pop(loop)
+        if not self._crew.put(jobs):
+            self._finish(jobs, "unavailable", "the broker is stopping")
 
     def _enter(self, job: Job) -> bool:
         """Take a request in; or refuse it at once, so that memory stays bounded."""
@@ -201,7 +209,7 @@ class ReleaseService:
             job.detail = "the broker is stopping" if self._stopping else "too much is under way"
             job.wait = 1
             self._floods.count(job.now, job.code, address=job.address)
-            self._observe(job.observed())
+            self._observe([job.observed()])
             return False
         with self._counting:
             self._count += 1
@@ -213,6 +221,7 @@ class ReleaseService:
             item = self._decided(job)
             if item is None:
                 self._finish([job], job.code, job.detail)
+                self.committer.fewer()
             else:
                 self.committer.submit(item)
         except RefusedError as error:  # there is nowhere to write it down
@@ -277,7 +286,7 @@ class ReleaseService:
                     self._floods.put_back(item.owner)
                 continue
             job: Job = item.owner
-            if outcome.code == STALE and job.tries < _MAX_DECISIONS and self._dispatch(job):
+            if outcome.code == STALE and job.tries < _MAX_DECISIONS and self._crew.put([job]):
                 continue
             if outcome.code:
                 job.answer = b""
@@ -291,27 +300,24 @@ class ReleaseService:
             finished.append(job)
         self._finish(finished)
 
-    def _dispatch(self, job: Job) -> bool:
-        """Have it decided, once more or for the first time, unless the broker is stopping."""
-        try:
-            self._pool.submit(self._work, job)
-        except RuntimeError:
-            return False
-        return True
-
     def _finish(self, jobs: list[Job], code: str = "", detail: str = "") -> None:
         loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        waiting: list[threading.Event] = []
+        seen: list[Observed] = []
         for job in jobs:
             if code:
                 job.code, job.detail, job.answer = code, detail, b""
-            self._observe(job.observed())
+            seen.append(job.observed())
             if job.loop is not None and job.future is not None:
                 loops.setdefault(job.loop, []).append(job.future)
             elif job.done is not None:
-                job.done.set()
+                waiting.append(job.done)
             self._free.release()
         with self._counting:
             self._count -= len(jobs)
+        self._observe(seen)
+        for done in waiting:
+            done.set()
         for loop, futures in loops.items():
             try:
                 loop.call_soon_threadsafe(_wake, futures)
