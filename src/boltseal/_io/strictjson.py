@@ -34,9 +34,7 @@ def loads(raw: bytes, what: str, *, max_bytes: int) -> Any:
         # before they are made; brackets and commas inside texts are counted as well
         if text.count(",") + text.count("[") + text.count("{") > MAX_VALUES:
             raise LimitExceededError(f"{what} has more than the limit of {MAX_VALUES} values")
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
-        )
+        value = _DECODER.decode(text)  # which refuses a byte order mark as well
         if "\\u" in text:
             _check_surrogates(value)
     except RecursionError:
@@ -85,14 +83,6 @@ def refuse_variants(document: dict[str, Any], names: Collection[str], what: str)
             )
 
 
-def _check_surrogates(value: Any) -> None:
-    """Half a surrogate pair is no character: it could not be written again as UTF-8."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("lone surrogate") from None
-
-
 def _finite(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
@@ -102,6 +92,18 @@ def _finite(text: str) -> float:
 
 def _refuse(name: str) -> Any:
     raise ValueError(name)
+
+
+# made once: that takes as long as reading a short document
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+
+
+def _check_surrogates(value: Any) -> None:
+    """Half a surrogate pair is no character: it could not be written again as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("lone surrogate") from None
 
 
 def _too_deep(what: str) -> str:

@@ -8,7 +8,8 @@ what is known by then is in the job, for the record. The commit (nonce, quotas, 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
 
 from boltseal.broker.model import (
     Action,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from boltseal.broker.model import KeyVersion, Presented, Principal, Snapshot
     from boltseal.broker.release.jobs import Job
     from boltseal.keywrap.broker.protocol import ReleaseRequest
+
+
+_MAX_KEPT: Final = 512  # packets that stay read: 6 MiB at most
+_MAX_KEPT_PACKET: Final = 4096  # bytes
 
 
 class Authenticate(Protocol):
@@ -174,7 +179,7 @@ class Examiner:
     @staticmethod
     def _packet(request: ReleaseRequest, key: KeyVersion) -> packets.Packet:
         try:
-            packet = packets.parse(request.packet)
+            packet = _read(request.packet)
         except (LimitExceededError, MalformedError) as error:
             raise RefusedError("malformed", error.message) from None
         named = (packet.key, packet.version, packet.fingerprint)
@@ -193,6 +198,16 @@ class Examiner:
         job.decision = decision
         if not decision.allowed or decision.errors:
             raise RefusedError("forbidden", decision.explanation or "no policy allows it")
+
+
+def _read(raw: bytes) -> packets.Packet:
+    """A packet; every host that starts an image sends the same ones."""
+    return _read_before(raw) if len(raw) <= _MAX_KEPT_PACKET else packets.parse(raw)
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _read_before(raw: bytes) -> packets.Packet:
+    return packets.parse(raw)
 
 
 def _seal(job: Job, request: ReleaseRequest, secret: bytes) -> bytes:
