@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -88,6 +89,9 @@ class Broker(uvicorn.Server):
         self._sockets = [sock for one in self.settings.listen for sock in bind(one)]
         await asyncio.to_thread(self._prepare)
         await super().startup(sockets=[])
+        # all that is here stays; looking through it again and again takes time from every request
+        gc.collect()
+        gc.freeze()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP,):
             loop.add_signal_handler(number, self._reload)

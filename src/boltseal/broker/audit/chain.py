@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from boltseal.broker.audit import record
-from boltseal.broker.store import tables
+from boltseal.broker.store import rows, tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from boltseal.broker.model import AuditEntry
 
 _HEAD = select(tables.head.c.seq, tables.head.c.hash).where(tables.head.c.id == 1)
-_MOVE = update(tables.head).where(tables.head.c.id == 1)
-_INSERT = insert(tables.audit)
+_MOVE = (
+    update(tables.head)
+    .where(tables.head.c.id == 1)
+    .values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
+)
+_NAMES = ("seq", *record.COLUMNS, "record", "record_hash", "previous", "hash")
 
 
 def append(connection: Connection, entries: Sequence[AuditEntry | record.Prepared]) -> list[int]:
@@ -34,23 +38,14 @@ def append(connection: Connection, entries: Sequence[AuditEntry | record.Prepare
         return []
     prepared = [one if isinstance(one, record.Prepared) else record.prepare(one) for one in entries]
     seq, previous = connection.execute(_HEAD).one()
-    rows: list[dict[str, Any]] = []
+    links: list[tuple[Any, ...]] = []
     for one in prepared:
         seq += 1
         text = one.record(seq)
         hashed = record.record_hash(text)
         link = record.link_hash(previous, hashed, seq)
-        rows.append(
-            {
-                "seq": seq,
-                **one.columns(),
-                "record": text,
-                "record_hash": hashed,
-                "previous": previous,
-                "hash": link,
-            }
-        )
+        links.append((seq, *one.values(), text, hashed, previous, link))
         previous = link
-    connection.execute(_INSERT, rows)
-    connection.execute(_MOVE.values(seq=seq, hash=previous))
-    return [row["seq"] for row in rows]
+    rows.put(connection, tables.audit, _NAMES, links)
+    connection.execute(_MOVE, {"new_seq": seq, "new_hash": previous})
+    return [link[0] for link in links]

@@ -24,11 +24,15 @@ VERSION: Final = 1
 GENESIS: Final = "0" * 64  # what the first link hangs on
 MAX_RECORD_BYTES: Final = 128 * 1024
 _MARK = b"boltseal audit/1"
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _SALT_BYTES = 16
 _WHAT = "the audit record"
 _TEXTS = ("actor", "image", "kind", "outcome", "request", "salt", "subject", "tenant")
 _MEMBERS = {*_TEXTS, "details", "seq", "time", "v"}
 _MAX_SEQ = 2**63 - 1
+COLUMNS: Final = (
+    *("time", "tenant", "kind", "outcome", "actor", "subject", "image_digest", "request"),
+)
 # how much of each the table's columns take; the record itself has all of it
 _WIDTH = {"tenant": 63, "kind": 32, "outcome": 16, "request": 64, "image_digest": 160}
 _WORDS = 512
@@ -52,17 +56,21 @@ class Prepared:
 
     def columns(self) -> dict[str, str | int]:
         """What the table has beside the record, for searching: printable and cut to its width."""
+        return dict(zip(COLUMNS, self.values(), strict=True))
+
+    def values(self) -> tuple[str | int, ...]:
+        """The same, in the order of COLUMNS."""
         entry = self.entry
-        return {
-            "time": entry.time,
-            "tenant": _plain(entry.tenant, "tenant"),
-            "kind": _plain(entry.kind, "kind"),
-            "outcome": _plain(entry.outcome, "outcome"),
-            "actor": _plain(entry.actor, "actor"),
-            "subject": _plain(entry.subject, "subject"),
-            "image_digest": _plain(entry.image_digest, "image_digest"),
-            "request": _plain(entry.request, "request"),
-        }
+        return (
+            entry.time,
+            _plain(entry.tenant, "tenant"),
+            _plain(entry.kind, "kind"),
+            _plain(entry.outcome, "outcome"),
+            _plain(entry.actor, "actor"),
+            _plain(entry.subject, "subject"),
+            _plain(entry.image_digest, "image_digest"),
+            _plain(entry.request, "request"),
+        )
 
 
 def prepare(entry: AuditEntry) -> Prepared:
@@ -135,7 +143,7 @@ def link_hash(previous: str, hashed: str, seq: int) -> str:
 
 
 def _canonical(document: Any) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODE(document)
 
 
 def _plain(text: str, column: str) -> str:

@@ -20,6 +20,7 @@ from boltseal.broker.policy import entities, explain
 from boltseal.broker.policy.compiled import Compiled, compiled
 from boltseal.broker.policy.probes import failures
 from boltseal.broker.policy.render import cut
+from boltseal.broker.store.cache import Bounded
 
 if TYPE_CHECKING:
     from boltseal.broker.model import (
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
 _RULERS: Final = (PrincipalKind.PERSON, PrincipalKind.WORKLOAD)
 _OF_KEYS: Final = (Action.UNWRAP, Action.WRAP)
+MAX_KEPT: Final = 4096  # verdicts in memory
+MAX_KEPT_CONTEXT: Final = 2048  # characters of one's context
+
+_allowed: Bounded[tuple[object, ...], tuple[Compiled, cedarpy.Entities, Decision] | None] = Bounded(
+    MAX_KEPT
+)
 
 
 def decide(
@@ -82,13 +89,29 @@ def decide_by(
 
 
 def _evaluated(policies: Compiled, version: int, facts: explain.Facts) -> Decision:
+    context = json.dumps(entities.context(facts.circumstances, policies.wanted))
+    graph = entities.graph(facts.principal, facts.resource, policies.wanted)
+    # Cedar says the same of the same: what it looks at are these policies, this graph, which is
+    # kept for this principal and resource, this action and this context, and nothing else
+    asked = (id(policies), id(graph), version, facts.action, context)
+    found = _allowed.get(asked, None)
+    if found is not None and found[0] is policies and found[1] is graph:
+        return found[2]
+    decision = _asked(policies, version, facts, context, graph)
+    if decision.allowed and len(context) <= MAX_KEPT_CONTEXT:
+        _allowed.put(asked, (policies, graph, decision))  # holds both: no other has their id
+    return decision
+
+
+def _asked(
+    policies: Compiled, version: int, facts: explain.Facts, context: str, graph: cedarpy.Entities
+) -> Decision:
     request = {
         "principal": entities.uid(facts.principal.kind.value, facts.principal.id),
         "action": entities.uid("Action", facts.action.value),
         "resource": entities.resource_uid(facts.resource),
-        "context": json.dumps(entities.context(facts.circumstances, policies.wanted)),
+        "context": context,
     }
-    graph = entities.graph(facts.principal, facts.resource, policies.wanted)
     result = cedarpy.is_authorized(request, policies.cedar, graph)
     reasons = sorted(result.diagnostics.reasons)
     names = tuple(policies.name(one) for one in reasons)

@@ -56,7 +56,7 @@ class Settings:
     workers: int = field(default_factory=lambda: max(2, min(8, os.cpu_count() or 1)))  # threads
     in_flight: int = 512  # requests; further ones are told to come again
     batch: int = 256  # decisions in one transaction
-    linger: float = 0.002  # seconds that a transaction waits for decisions that are on their way
+    linger: float = 0.005  # seconds that a transaction waits for decisions that are on their way
     window: int = protocol.TIME_WINDOW  # seconds that a request's time may be off
     open_keys: int = 256  # private keys that stay opened
     strangers: int = 30  # refusals a minute and address with a record of their own, unauthenticated

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, select
 
+from boltseal.broker.store import rows as plain
 from boltseal.broker.store import tables
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ MAX_SWEPT: Final = 2000  # rows of one sweep, so that no transaction becomes lon
 _DIGEST_BYTES = 16
 _NONCE = tables.nonces.c.nonce
 _FIND = select(_NONCE).where(_NONCE.in_(bindparam("wanted", expanding=True)))
-_INSERT = insert(tables.nonces)
 _SWEEP = delete(tables.nonces).where(
     _NONCE.in_(
         select(_NONCE)
@@ -55,7 +55,7 @@ def used(connection: Connection, wanted: Sequence[bytes]) -> set[bytes]:
 def keep(connection: Connection, rows: Sequence[tuple[bytes, int]]) -> None:
     """From now on these nonces are used, until they expire."""
     if rows:
-        connection.execute(_INSERT, [{"nonce": one, "expires": until} for one, until in rows])
+        plain.put(connection, tables.nonces, ("nonce", "expires"), rows)
 
 
 def sweep(connection: Connection, now: int) -> int:
