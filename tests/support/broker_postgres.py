@@ -53,6 +53,7 @@ class Postgres:
             "unix_socket_permissions": "0700",
             "max_connections": "100",
             "shared_buffers": "32MB",
+            "dynamic_shared_memory_type": "mmap",  # a killed one leaves nothing outside
             "fsync": "on" if durable else "off",
         }
         self._process: subprocess.Popen[bytes] | None = None
