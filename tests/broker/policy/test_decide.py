@@ -307,3 +307,15 @@ def test_what_is_kept_in_memory_follows_what_changes() -> None:
     assert other.key is not None
     assert other.key.path == KeyPath("default", "default", "other")
     assert not verdict(unwrap('resource.name == "prod-eu"'), resource=other).allowed
+
+
+def test_a_remembered_verdict_is_of_the_same_question() -> None:
+    """Another context, action or policy is asked anew."""
+    text = unwrap('context.image has digest && context.image.digest == "sha256:a"')
+    good, bad = at(image_digest="sha256:a"), at(image_digest="sha256:b")
+    for _ in range(2):
+        assert verdict(text, circumstances=good).allowed
+        assert not verdict(text, circumstances=bad).allowed
+        assert not verdict(text, action=Action.WRAP, circumstances=good).allowed
+        closed = f"{text}\nforbid(principal, action, resource);"
+        assert not verdict(closed, circumstances=good).allowed

@@ -116,6 +116,17 @@ def test_64_at_once_are_one_transaction(bench: Bench) -> None:
     assert len(entries) == 64
 
 
+def test_a_transaction_does_not_wait_for_what_is_only_counted(bench: Bench) -> None:
+    """The stranger's refusal leaves no record, so nothing of it ever reaches the committer."""
+    key = bench.add(make_key())
+    bodies = [ask(key)[0] for _ in range(3)]
+    settings = Settings(workers=1, linger=60.0, strangers=0)
+    with bench.replica(settings) as service:
+        replies = _together(service, bodies, "default:host-1", "default:host-1", "nobody")
+        assert [one.code for one in replies] == ["", "", "unauthenticated"]
+        assert service.committer.figures.transactions == 1
+
+
 def test_a_nonce_is_good_once(bench: Bench) -> None:
     key = bench.add(make_key())
     body, _ = ask(key)
