@@ -8,6 +8,7 @@ the first recipient's ``encrypted_key`` at the top, which strict parsers refuse.
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,14 @@ from boltseal.jose import algorithms
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from jwcrypto.jwe import JWE
+
     from boltseal.jose.jwk import Key
 
 MAX_JWE_BYTES = 384 * 1024  # bytes of one JWE
 MAX_RECIPIENTS = 100  # recipients of one JWE
 _MAX_CONTENT_BYTES = 16 * 1024  # bytes of the secret inside
+_threads = threading.local()
 
 
 class WrongKeyError(Exception):
@@ -97,15 +101,14 @@ def parse(raw: bytes) -> Jwe:
 
 def decrypt(jwe: Jwe, recipient: JweRecipient, key: Key) -> bytes:
     """The content, opened for one recipient; raises WrongKeyError."""
-    from jwcrypto.jwe import JWE
-
     if recipient.algorithm not in algorithms.algorithms_for(key.kty):
         raise WrongKeyError(f"{recipient.algorithm[:40]} takes another kind of key")
     flat = {**jwe.shared, "encrypted_key": recipient.encrypted_key}
     if recipient.unprotected:
         flat["header"] = dict(recipient.unprotected)
-    token = JWE(algs=[recipient.algorithm, str(recipient.header["enc"])])
+    token = _token()
     try:
+        token.allowed_algs = [recipient.algorithm, str(recipient.header["enc"])]
         token.deserialize(json.dumps(flat))
         token.decrypt(key.jwk, max_plaintext=_MAX_CONTENT_BYTES)
         return bytes(token.payload)
@@ -113,6 +116,20 @@ def decrypt(jwe: Jwe, recipient: JweRecipient, key: Key) -> bytes:
         # jwcrypto, cryptography and ValueError all end up here; which one it was says nothing
         # that could be relied on, and may not leak into a message
         raise WrongKeyError("it does not open with this key") from None
+    finally:
+        token.objects, token.plaintext, token.cek = {}, None, None  # it keeps no secret
+
+
+def _token() -> JWE:
+    """This thread's own one. Making one takes longer than opening an envelope: jwcrypto copies all
+    it knows of headers each time. ``deserialize`` forgets what was in it before.
+    """
+    from jwcrypto.jwe import JWE
+
+    found: JWE | None = getattr(_threads, "token", None)
+    if found is None:
+        found = _threads.token = JWE()
+    return found
 
 
 def encrypt(secret: bytes, keys: Sequence[tuple[Key, bool]]) -> bytes:

@@ -55,6 +55,23 @@ def test_names_of_the_parties_count() -> None:
         opened(packet, EC_KEYS[0])
 
 
+def test_what_opens_envelopes_keeps_nothing_of_them() -> None:
+    """One object of the library opens one after the other, whichever way each goes."""
+    good = {
+        key.describe(): (sealed(key, name), key)
+        for key in KEYS
+        for name in algorithms.algorithms_for(key.kty)[:1]
+    }
+    first = sealed(EC_KEYS[0], "ECDH-ES+A256KW")
+    for packet, key in good.values():
+        assert opened(packet, key) == SECRET
+        with pytest.raises(jwe.WrongKeyError):
+            opened(first, EC_KEYS[1])
+        token = jwe._threads.token
+        assert (token.objects, token.plaintext, token.cek) == ({}, None, None)
+    assert opened(first, EC_KEYS[0]) == SECRET
+
+
 def changed_epk(change: dict[str, Any]) -> Any:
     """The library puts it where nothing protects it, so that it alone is changed."""
     packet = sealed(EC_KEYS[0], "ECDH-ES+A256KW")
