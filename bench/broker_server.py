@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.case import LeftOut
@@ -13,9 +16,9 @@ from bench.workbench import boltseal, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PORT = 18443
+TESTS = Path(__file__).parents[1] / "tests"  # has a PostgreSQL to start, and records to fill in
 _POLICY = """@id("bench")
 permit (principal is Boltseal::Host, action == Boltseal::Action::"unwrap", resource)
 when { principal.hasTag("region") && principal.getTag("region") == "eu" };
@@ -23,11 +26,17 @@ when { principal.hasTag("region") && principal.getTag("region") == "eu" };
 
 
 @contextmanager
-def serving(folder: Path, *, algorithm: str, database: str | None = None) -> Iterator[Path]:
-    """A running broker in a new folder; yields the folder with everything that a client needs."""
+def serving(
+    folder: Path, *, algorithm: str, database: str | None = None, filled: tuple[int, int] = (0, 0)
+) -> Iterator[Path]:
+    """A running broker in a new folder; yields the folder with everything that a client needs.
+
+    ``filled``: how many audit records and keys are in its database before.
+    """
     folder.mkdir(parents=True)
     if database is not None:
         (folder / "address").write_text(database)
+        (folder / "address").chmod(0o600)
     more = ("--database-file", str(folder / "address")) if database is not None else ()
     place = folder / "broker"
     call(boltseal("broker", "init", str(place), "--listen", f"127.0.0.1:{PORT}", "-q", *more))
@@ -39,6 +48,8 @@ def serving(folder: Path, *, algorithm: str, database: str | None = None) -> Ite
     made = ("--algorithm", algorithm, "--publish", *config)
     call(boltseal("broker", "key", "create", "bench", *made))
     call(boltseal("broker", "policy", "add", str(folder / "policy.cedar"), "--activate", *config))
+    if any(filled):
+        _fill(place, *filled)
     command = boltseal("broker", "serve", "--config", str(place))
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -50,6 +61,17 @@ def serving(folder: Path, *, algorithm: str, database: str | None = None) -> Ite
             yield folder
         finally:
             server.terminate()
+
+
+def _fill(place: Path, records: int, keys: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-m", "bench.broker_fill", str(place / "config.toml")]
+    done = subprocess.run(
+        [*command, str(records), str(keys)], env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise CommandError(done.stderr[-300:])
 
 
 def plan(folder: Path, count: int, *, path: str = "") -> Path:
