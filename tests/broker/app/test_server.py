@@ -218,6 +218,19 @@ def test_an_administrator_of_a_tenant_reaches_nothing_of_another(broker: Broker)
     assert broker.ask("GET", "/v1/admin/tenants/acme/keys", token=token).status == 401
 
 
+def test_a_release_passes_by_the_framework_and_looks_like_every_answer(broker: Broker) -> None:
+    answer = broker.ask("POST", "/v1/release", {"v": 1})
+    assert (answer.status, answer.code) == (400, "malformed")
+    assert answer.json["error"]["request"]
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    address = f"http://127.0.0.1:{broker.metrics_port}"  # type: ignore[attr-defined]
+    with urllib.request.urlopen(f"{address}/metrics", timeout=20) as found:
+        text = found.read().decode()
+    assert 'route="/v1/release",status="400"' in text
+
+
 def test_figures_name_nobody(broker: Broker) -> None:
     document = broker_host.IMAGE
     broker.ask("GET", f"/v1/admin/tenants/default/audit/report?image={document}")
