@@ -15,7 +15,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 OURS, SKOPEO, BARE = "boltseal", "skopeo", "python -c pass"
 
 Kind = Literal["ratio", "share", "rate", "extra_ms", "peak_mib", "growth"]
-Unit = Literal["bytes", "layers", "start"]
+Unit = Literal["bytes", "layers", "releases", "start"]
 
 
 class LeftOut(Exception):  # noqa: N818 - no error of ours

@@ -83,6 +83,11 @@ def per_layer_ms(found: dict[str, Any], who: str) -> float:
     return float(1000 * statistics.median(run["seconds"]) / run.get("size", found["size"]))
 
 
+def per_second(found: dict[str, Any], who: str) -> float:
+    """How many there are in a second, by the median."""
+    return 1000 / per_layer_ms(found, who)
+
+
 def peak_mib(found: dict[str, Any], who: str) -> float:
     """The most that any round took."""
     return float(max(found["runs"][who]["peak_mib"]))

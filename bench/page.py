@@ -34,6 +34,7 @@ _GROUPS = {
     "many": "Very many layers",
     "peak": "Peak memory",
     "size": "Over the size of a layer",
+    "broker": "The key broker: releases, and answers of its empty endpoint",
 }
 
 # What the README shows, where it was measured.
@@ -171,6 +172,8 @@ def _rate(case: dict[str, Any], who: str) -> str:
         return f"{figures.rate(case, who):.3g} MiB/s"
     if case["unit"] == "layers":
         return f"{figures.per_layer_ms(case, who):.2f} ms a layer"
+    if case["unit"] == "releases":
+        return f"{figures.per_second(case, who):.0f} a second"
     return ""
 
 

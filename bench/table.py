@@ -39,6 +39,8 @@ def _line(found: dict[str, Any], who: str) -> str:
         speed = f"{figures.rate(found, who):8.0f} MiB/s"
     elif found["unit"] == "layers":
         speed = f"{figures.per_layer_ms(found, who):8.2f} ms/layer"
+    elif found["unit"] == "releases":
+        speed = f"{figures.per_second(found, who):8.0f} a second"
     else:
         speed = ""
     return (

@@ -65,12 +65,13 @@ def _postgresql() -> Iterator[str]:
 def _case(name: str, what: str, **more: object) -> Case:
     return Case(
         name=f"broker-{name}",
-        title=f"releases {what}, 64 in flight",
+        title=f"release layers {what}, 64 in flight",
         group="broker",
         build=partial(releasing, **more),  # type: ignore[arg-type]
         size=6400,
         quick=640,
-        unit="layers",
+        warm=640,
+        unit="releases",
         rounds=5,
         targets=(Target("ratio", 0.4, PING),),
     )

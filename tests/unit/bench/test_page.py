@@ -31,7 +31,10 @@ def test_the_readme_quotes_the_same_figures(found: results.Results) -> None:
 def test_every_case_was_measured_often_enough(found: results.Results) -> None:
     assert not found["quick"]
     for case in everything():
-        kept = found["cases"][case.name]
+        kept = found["cases"].get(case.name)
+        if kept is None:  # what no target is set for may be left for another day
+            assert not case.targets, case.name
+            continue
         assert kept["targets"] == [asdict(target) for target in case.targets], case.name
         assert kept["size"] == case.size, case.name
         if case.targets:
@@ -41,4 +44,4 @@ def test_every_case_was_measured_often_enough(found: results.Results) -> None:
 
 
 def test_no_case_is_kept_that_is_measured_no_more(found: results.Results) -> None:
-    assert set(found["cases"]) == {case.name for case in everything()}
+    assert set(found["cases"]) <= {case.name for case in everything()}
