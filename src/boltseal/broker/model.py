@@ -5,6 +5,8 @@ Every time is a whole number of seconds since 1970 (UTC).
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,6 +90,11 @@ class Presented:
     nonce: bytes = field(default=b"", repr=False)  # what evidence has to contain, to be for this
 
 
+def new_identifier() -> str:
+    """32 hexadecimal digits: the time in front, so that an index over them grows at its end."""
+    return f"{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
+
+
 class RefusedError(Exception):
     """A request is refused. ``code`` is told to who asked, ``detail`` to operators alone.
 
@@ -101,6 +108,7 @@ class RefusedError(Exception):
         self.code = code
         self.detail = detail
         self.principal: Principal | None = None  # who it was, where that is known: for the audit
+        self.request = ""  # under which it is in the audit, where it is there already
 
 
 class KeyState(StrEnum):

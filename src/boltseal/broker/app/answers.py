@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from boltseal.broker.app.tls_protocol import PEER, Peer
-from boltseal.broker.model import Presented, RefusedError
-from boltseal.broker.release.jobs import new_identifier
+from boltseal.broker.model import Presented, RefusedError, new_identifier
 from boltseal.keywrap.broker import protocol as wire
 
 if TYPE_CHECKING:

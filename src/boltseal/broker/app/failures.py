@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from boltseal.broker.app import answers, auth, shapes
-from boltseal.broker.model import AuditEntry, RefusedError
-from boltseal.broker.release.jobs import RefusedRequestError, new_identifier
+from boltseal.broker.model import AuditEntry, RefusedError, new_identifier
+from boltseal.broker.release.jobs import RefusedRequestError
 from boltseal.broker.service.access import EVERYTHING
 from boltseal.errors import BoltsealError
 
@@ -35,7 +35,8 @@ async def refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
     if isinstance(error, RefusedRequestError):
         return answers.refusal(error.code, error.request, wait=error.wait)
-    identifier = _note(request, error.code, error.detail, is_recorded=error.code == "forbidden")
+    identifier = error.request or new_identifier()
+    _note(request, error.code, error.detail, identifier, is_recorded=bool(error.request))
     return answers.refusal(error.code, identifier)
 
 
@@ -76,10 +77,12 @@ def _methods(request: Request) -> list[str]:
     return sorted(found)
 
 
-def _note(request: Request, code: str, detail: str, *, is_recorded: bool = False) -> str:
+def _note(
+    request: Request, code: str, detail: str, identifier: str = "", *, is_recorded: bool = False
+) -> str:
     """Write it down, without waiting; the id under which that is."""
     replica: Replica = request.app.state.replica
-    identifier = new_identifier()
+    identifier = identifier or new_identifier()
     actor = request.scope.get(auth.ACTOR)
     address = request.client.host if request.client else ""
     route = getattr(request.scope.get("route"), "path", "")

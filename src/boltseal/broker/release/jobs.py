@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from boltseal.broker.audit import details
-from boltseal.broker.model import Action, AuditEntry, RefusedError
+from boltseal.broker.model import Action, AuditEntry, RefusedError, new_identifier
 from boltseal.broker.release import floods
 from boltseal.keywrap.broker import protocol
 
@@ -34,11 +33,6 @@ KINDS: Final = {
     Action.AUDIT: "administer",
 }
 _MAX_DETAIL = 1000  # characters
-
-
-def new_identifier() -> str:
-    """32 hexadecimal digits: the time in front, so that an index over them grows at its end."""
-    return f"{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
 
 
 class RefusedRequestError(RefusedError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from sqlalchemy import select
 
-from boltseal.broker.model import AuditEntry, KeyPath, RefusedError
+from boltseal.broker.model import AuditEntry, KeyPath, RefusedError, new_identifier
 from boltseal.broker.store import tables
 from boltseal.broker.store.change import record
 
@@ -90,11 +90,15 @@ def refuse(database: Database, actor: Actor, kind: str, subject: str, why: str) 
     keep_pace(database, actor)
     tenant = "" if actor.tenant == EVERYTHING else actor.tenant
     told = subject[:_MAX_SUBJECT].encode("ascii", "backslashreplace").decode()
+    error = RefusedError("forbidden", f"{told}: {why}")
+    error.request = new_identifier()
     entry = AuditEntry(
-        int(time.time()), tenant, kind, "refused", actor.name, told, details={"why": why}
+        *(int(time.time()), tenant, kind, "refused", actor.name, told),
+        request=error.request,
+        details={"why": why},
     )
     record(database, entry)
-    raise RefusedError("forbidden", f"{told}: {why}")
+    raise error
 
 
 def keep_pace(database: Database, actor: Actor, steps: int = 1) -> None:
