@@ -197,6 +197,18 @@ def kms_packets() -> list[bytes]:
     return [ServiceRecipient(key, Service(key)).seal(SECRET) for key in keys]  # type: ignore[arg-type]
 
 
+def broker_packets() -> list[bytes]:
+    """One around a packet for an X-Wing key, and one around each of our JWEs."""
+    from boltseal.keywrap.broker import packet
+
+    brokers = ("https://broker.example", "https://[::1]:8443", "http://127.0.0.1:8443/base")
+    mark = "sha256:" + 64 * "a"
+    return [
+        packet.build(packet.Packet(brokers[: 1 + at % 3], "acme/web/prod-eu", 1 + at, mark, inner))
+        for at, inner in enumerate([pq_packet(), *jwe_packets()[-3:]])
+    ]
+
+
 def provider_answers() -> list[bytes]:
     """Answers in both shapes, and framed."""
     from boltseal.keywrap.keyprovider import protocol, service

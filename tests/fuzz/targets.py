@@ -41,6 +41,10 @@ _OWN = (
     b"key", b"provider.boltseal-pq", b"provider.boltseal-kms", b"jwe", b"pgp", b"pkcs7", b"pkcs11",
     b"ciphertext", b"version", *(key.encode() for key in seeds.KMS_KEYS),
 )  # fmt: skip
+_BROKERS = (
+    b"broker/1", b"brokers", b"fingerprint", b"sha256:", b"wrapped", b"https://", b"http://",
+    b"127.0.0.1", b"[::1]", b"localhost", b"/", b"..", b"@", b":443", b"acme/web/prod-eu",
+)  # fmt: skip
 _KEYS = (
     b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN EC PRIVATE KEY-----",
     b"-----BEGIN CERTIFICATE-----", b"-----BEGIN ENCRYPTED PRIVATE KEY-----",
@@ -104,6 +108,7 @@ TARGETS = (
     _packet("envelope", readers.envelope, seeds.envelopes, _OWN),
     _packet("pq", readers.pq, lambda: [seeds.pq_packet()], _OWN),
     _packet("kms", readers.kms, seeds.kms_packets, _OWN + _SERVICES),
+    _packet("broker", readers.broker, seeds.broker_packets, _OWN + _BROKERS),
     Target("annotations", readers.annotations, seeds.annotations, _OWN, seeds.large_json),
     Target(
         "provider-answer", readers.provider_answer, seeds.provider_answers, _JSON,

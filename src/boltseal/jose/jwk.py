@@ -64,6 +64,10 @@ class Key:
         hasher.update(members.encode("ascii"))
         return b64.encode_url(hasher.finalize())
 
+    def __hash__(self) -> int:
+        """The library's keys have none of their own."""
+        return hash((self.kty, self.is_private, self.thumbprint, self.algorithm))
+
     def rsa_private(self) -> rsa.RSAPrivateKey:
         """The private RSA key itself, for other protocols."""
         return cast("rsa.RSAPrivateKey", self.key)

@@ -233,6 +233,7 @@ def test_a_release_passes_by_the_framework_and_looks_like_every_answer(broker: B
 
 def test_figures_name_nobody(broker: Broker) -> None:
     document = broker_host.IMAGE
+    broker.ask("GET", "/v1/ping")
     broker.ask("GET", f"/v1/admin/tenants/default/audit/report?image={document}")
     address = f"http://127.0.0.1:{broker.metrics_port}"  # type: ignore[attr-defined]
     with urllib.request.urlopen(f"{address}/metrics", timeout=20) as found:

@@ -22,24 +22,31 @@ HEAD = b"POST /v1/release HTTP/1.1\r\nhost: a\r\ncontent-length: 250000\r\n\r\n"
 def test_bodies_have_room_for_so_many_bytes(world: World, host: Host, key: KeyVersion) -> None:
     many = tls_protocol.MAX_BODIES_BYTES // SIZE + 2
     with contextlib.ExitStack() as stack:
-        codes = b""
+        waiting = []
         for _ in range(many):
             connection = stack.enter_context(handshake(world, None))
             with contextlib.suppress(OSError):
                 connection.sendall(HEAD + bytes(SIZE))
-            connection.settimeout(0.001)
-            with contextlib.suppress(OSError):
-                codes += connection.recv(64)
-        # those before it took too long, or this one found no room
-        assert b"HTTP/1.1 503" in codes or b"HTTP/1.1 408" in codes
+            connection.settimeout(0.002)
+            waiting.append(connection)
+        # those before it took too long, or the last one found no room
+        assert any(_answer(waiting) for _ in range(20))
     for _ in range(3):  # there is room again
         body, _ = broker_world.ask(key)
         assert send(world, "POST", protocol.PATH, body, host=host).status == 200
 
 
+def _answer(waiting: list[Any]) -> bool:
+    for connection in waiting:
+        with contextlib.suppress(OSError):
+            if connection.recv(64).startswith((b"HTTP/1.1 503", b"HTTP/1.1 408")):
+                return True
+    return False
+
+
 def test_a_release_is_no_larger_than_one_can_be(world: World) -> None:
     head = b"POST /v1/release HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
-    answer = spoken(world, head % (protocol.MAX_REQUEST_BYTES + 1))
+    answer = spoken(world, head % (protocol.MAX_REQUEST_BYTES + 4097))
     assert answer.startswith(b"HTTP/1.1 413")
 
 

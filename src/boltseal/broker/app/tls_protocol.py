@@ -27,6 +27,7 @@ MAX_URL_BYTES: Final = 8 * 1024
 MAX_BODY_BYTES: Final = 512 * 1024
 MAX_BODIES_BYTES: Final = 64 * 1024 * 1024  # of all requests that are under way
 PEER: Final = "boltseal"  # in the scope's extensions
+_MARGIN = 4096  # bytes
 _RELEASE: Final = wire.PATH.encode()
 _ONCE: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization"))
 _EARLY = {
@@ -191,7 +192,8 @@ class Protocol(HttpToolsProtocol):
         self.edge.bodies.held -= count
 
     def _most_body(self) -> int:
-        return wire.MAX_REQUEST_BYTES if self.url == _RELEASE else MAX_BODY_BYTES
+        # one that is a little too large is read to its end, and so refused with a record
+        return wire.MAX_REQUEST_BYTES + _MARGIN if self.url == _RELEASE else MAX_BODY_BYTES
 
     def _problem(self) -> tuple[int, str] | None:
         headers = self.headers
