@@ -47,8 +47,8 @@ def draw(lines: Sequence[Line], limit: float | None = None) -> str:
     if limit:
         at = y.at(limit)
         parts.append(f'<path class="line s2" d="M{_LEFT} {at:.1f}H{WIDTH - _RIGHT}"/>')
-        parts.append(_text(WIDTH - _RIGHT + 8, at - 6, "the machine's limit", "start"))
-    labels: list[float] = [y.at(limit) - 6] if limit else []
+        parts.append(_text(WIDTH - _RIGHT - 8, at - 8, "the machine's limit", "end"))
+    labels: list[float] = []
     for number, line in enumerate(lines):
         placed = [(x.at(size), y.at(rate)) for size, rate in line.points]
         path = "L".join(f"{a:.1f} {b:.1f}" for a, b in placed)
