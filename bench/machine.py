@@ -26,7 +26,7 @@ def describe() -> dict[str, str]:
         "processor": _line("/proc/cpuinfo", r"model name\s*:\s*(.+)") or platform.machine(),
         "cores": str(os.cpu_count()),
         "memory": f"{int(kib) / (1 << 20):.0f} GiB",
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "Python": platform.python_version(),
         "cryptography": version("cryptography"),
         "Boltseal": version("boltseal"),
