@@ -137,20 +137,6 @@ def kms() -> Read:
     return read
 
 
-def broker() -> Read:
-    """A packet for a key that a broker holds; whatever is read can be written again."""
-    from boltseal.keywrap.broker import packet
-
-    def read(data: bytes) -> None:
-        packet.describe_packet(data)
-        found = packet.parse(data)
-        assert packet.parse(packet.build(found)) == found
-        assert all(packet.address(one) == one for one in found.brokers)
-
-    _warm(read, seeds.broker_packets())
-    return read
-
-
 def annotations() -> Read:
     """A whole layer's annotations, described and opened with keys of all kinds."""
     from boltseal._io import strictjson

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuzz import bulk, bundles, planted, readers, runtimes, seeds, tokens
+from fuzz import brokers, bulk, bundles, planted, readers, runtimes, seeds, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ TARGETS = (
     _packet("envelope", readers.envelope, seeds.envelopes, _OWN),
     _packet("pq", readers.pq, lambda: [seeds.pq_packet()], _OWN),
     _packet("kms", readers.kms, seeds.kms_packets, _OWN + _SERVICES),
-    _packet("broker", readers.broker, seeds.broker_packets, _OWN + _BROKERS),
+    _packet("broker", brokers.packet, seeds.broker_packets, _OWN + _BROKERS),
     Target("annotations", readers.annotations, seeds.annotations, _OWN, seeds.large_json),
     Target(
         "provider-answer", readers.provider_answer, seeds.provider_answers, _JSON,
