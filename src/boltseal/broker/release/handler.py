@@ -143,6 +143,22 @@ class ReleaseService:
         await self._await(job)
         return job.reply()
 
+    def submit(
+        self,
+        body: bytes,
+        presented: Presented,
+        done: Callable[[Reply], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """The same without a coroutine: ``done`` is called in the loop's thread, once, perhaps
+        before this returns. Call it in that thread.
+        """
+        job = Job(Action.UNWRAP, presented, self._now(None), body=body, loop=loop, call=done)
+        if self._enter(job):
+            self._arrive(job, loop)
+        else:
+            done(job.reply())
+
     def authorise(
         self, action: Action, presented: Presented, target: Target, now: int | None = None
     ) -> Grant:
@@ -188,14 +204,17 @@ class ReleaseService:
         return job
 
     async def _await(self, job: Job) -> None:
-        job.loop = asyncio.get_running_loop()
-        job.future = job.loop.create_future()
+        loop = job.loop = asyncio.get_running_loop()
+        job.future = loop.create_future()
         if self._enter(job):
-            arrived = self._arrived.setdefault(job.loop, [])
-            if not arrived:  # all that come in this turn of the loop are handed over together
-                job.loop.call_soon(self._hand_over, job.loop)
-            arrived.append(job)
+            self._arrive(job, loop)
             await job.future
+
+    def _arrive(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        arrived = self._arrived.setdefault(loop, [])
+        if not arrived:  # all that come in this turn of the loop are handed over together
+            loop.call_soon(self._hand_over, loop)
+        arrived.append(job)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs = self._arrived.pop(loop)
@@ -301,15 +320,15 @@ class ReleaseService:
         self._finish(finished)
 
     def _finish(self, jobs: list[Job], code: str = "", detail: str = "") -> None:
-        loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         waiting: list[threading.Event] = []
         seen: list[Observed] = []
         for job in jobs:
             if code:
                 job.code, job.detail, job.answer = code, detail, b""
             seen.append(job.observed())
-            if job.loop is not None and job.future is not None:
-                loops.setdefault(job.loop, []).append(job.future)
+            if job.loop is not None:
+                loops.setdefault(job.loop, []).append(job)
             elif job.done is not None:
                 waiting.append(job.done)
             self._free.release()
@@ -318,9 +337,9 @@ class ReleaseService:
         self._observe(seen)
         for done in waiting:
             done.set()
-        for loop, futures in loops.items():
+        for loop, theirs in loops.items():
             try:
-                loop.call_soon_threadsafe(_wake, futures)
+                loop.call_soon_threadsafe(_wake, theirs)
             except RuntimeError:  # the loop has ended, and nobody waits any more
                 continue
 
@@ -365,10 +384,12 @@ def _prepared(job: Job, code: str, detail: str) -> record.Prepared:
     return record.prepare(job.entry(code, detail))
 
 
-def _wake(futures: list[asyncio.Future[None]]) -> None:
-    for one in futures:
-        if not one.done():  # whoever asked may have gone
-            one.set_result(None)
+def _wake(jobs: list[Job]) -> None:
+    for job in jobs:
+        if job.call is not None:
+            job.call(job.reply())
+        elif job.future is not None and not job.future.done():  # whoever asked may have gone
+            job.future.set_result(None)
 
 
 def _where(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from boltseal.keywrap.broker import protocol
 if TYPE_CHECKING:
     import asyncio
     import threading
+    from collections.abc import Callable
 
     from boltseal.broker.model import (
         Circumstances,
@@ -124,6 +125,7 @@ class Job:
     recorded: bool = False
     loop: asyncio.AbstractEventLoop | None = None
     future: asyncio.Future[None] | None = None
+    call: Callable[[Reply], None] | None = None
     done: threading.Event | None = None
 
     @property
