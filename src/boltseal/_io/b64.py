@@ -11,10 +11,12 @@ from boltseal.errors import MalformedError
 def decode(text: str, what: str) -> bytes:
     """Standard alphabet with padding (RFC 4648 section 4), as annotations use it."""
     try:
-        raw = base64.b64decode(text.encode("ascii"), validate=True)
+        raw = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
         raise MalformedError(f"{what} is not base64") from None
-    if encode(raw) != text:
+    # every three bytes have one way to be written, four characters; what ends the text has several
+    groups = len(raw) // 3
+    if text[4 * groups :] != encode(raw[3 * groups :]):
         raise MalformedError(f"{what} is not canonical base64")
     return raw
 
@@ -33,7 +35,7 @@ def decode_url(text: str, what: str) -> bytes:
 
 def encode(raw: bytes) -> str:
     """Standard alphabet with padding."""
-    return base64.b64encode(raw).decode("ascii")
+    return binascii.b2a_base64(raw, newline=False).decode("ascii")
 
 
 def encode_url(raw: bytes) -> str:

@@ -56,10 +56,26 @@ def test_depth_and_size_have_bounds_that_are_named() -> None:
     assert strictjson.loads(fits, "it", max_bytes=1000)
     with pytest.raises(LimitExceededError, match=str(strictjson.MAX_NESTING)):
         strictjson.loads(b"[" + fits + b"]", "it", max_bytes=1000)
+    with pytest.raises(LimitExceededError, match=str(strictjson.MAX_NESTING)):
+        strictjson.loads(b'{"b":[1],"a":' + fits + b',"c":2}', "it", max_bytes=1000)
     with pytest.raises(LimitExceededError):
         strictjson.loads(b'{"a":' * 100_000, "it", max_bytes=1 << 24)
     with pytest.raises(LimitExceededError, match="limit of 3"):
         strictjson.loads(b"[  ]", "it", max_bytes=3)
+
+
+def test_values_are_counted_before_they_are_made() -> None:
+    fits = b"[" + b"0," * (strictjson.MAX_VALUES - 2) + b"0]"
+    assert len(strictjson.loads(fits, "it", max_bytes=1 << 24)) == strictjson.MAX_VALUES - 1
+    with pytest.raises(LimitExceededError, match=str(strictjson.MAX_VALUES)):
+        strictjson.loads(b"[[]," + fits[1:], "it", max_bytes=1 << 24)
+
+
+@pytest.mark.parametrize("text", [r'"\ud800"', r'["\"", "\udc00x"]', r'{"\ud83d": "\ude00"}'])
+def test_half_of_a_surrogate_pair_is_refused(text: str) -> None:
+    with pytest.raises(MalformedError, match="not valid JSON"):
+        strictjson.loads(text.encode(), "it", max_bytes=100)
+    assert strictjson.loads(rb'"\ud83d\ude00"', "it", max_bytes=100) == "\U0001f600"
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"1", b"null", b'"x"'])
@@ -80,6 +96,19 @@ def test_base64_both_alphabets(raw: bytes) -> None:
 def test_only_canonical_base64(text: str) -> None:
     with pytest.raises(MalformedError, match="base64"):
         b64.decode(text, "it")
+
+
+@given(st.text("AQgw/+=-_ \né", max_size=14) | st.binary(max_size=9).map(b64.encode))
+def test_canonical_is_what_comes_back_when_it_is_written_again(text: str) -> None:
+    try:
+        plain = base64.b64decode(text, validate=True)
+    except ValueError:
+        plain = None
+    if plain is None or base64.b64encode(plain).decode() != text:
+        with pytest.raises(MalformedError, match="base64"):
+            b64.decode(text, "it")
+    else:
+        assert b64.decode(text, "it") == plain
 
 
 @pytest.mark.parametrize("text", ["YQ==", "a+b/", "a", "ab c", "\N{SNOWMAN}"])
