@@ -69,10 +69,19 @@ class Bounds:
     connections_per_address: int = 1024
     in_flight: int = 512  # releases
     workers: int = 0  # threads that decide; 0 is one for each core, at most 8
+    processes: int = -1  # that decide beside the server's; -1 is one for each core, at most 8
     header_seconds: int = 10  # until a request's head is there, and for a TLS handshake
     body_seconds: int = 20  # until its body is
     idle_seconds: int = 75  # between requests
     stop_seconds: int = 20  # for requests that are under way when the broker stops
+
+    @property
+    def deciding_processes(self) -> int:
+        """None of them on a machine with one core, where they would be in the server's way."""
+        if self.processes >= 0:
+            return self.processes
+        cores = len(os.sched_getaffinity(0))
+        return min(8, cores) if cores > 1 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +321,7 @@ def _bounds(table: Table) -> Bounds:
         ),
         in_flight=table.number("in_flight", 1, 10_000, kept.in_flight),
         workers=table.number("workers", 0, 64, kept.workers),
+        processes=table.number("processes", -1, 64, kept.processes),
         header_seconds=table.number("header_seconds", 1, 300, kept.header_seconds),
         body_seconds=table.number("body_seconds", 1, 300, kept.body_seconds),
         idle_seconds=table.number("idle_seconds", 1, 3600, kept.idle_seconds),

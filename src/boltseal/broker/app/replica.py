@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from boltseal.broker.app import worker
 from boltseal.broker.app.traces import Traces
 from boltseal.broker.audit.signing import Checkpointer, Signer
 from boltseal.broker.console.settings import ConsoleSettings
@@ -86,7 +87,9 @@ class Replica:
         self.signer = Signer.open(self.database, self.safe)
         self.snapshots = Snapshots(self.database)
         extra: dict[str, Any] = {"workers": bounds.workers} if bounds.workers else {}
-        decides = handler.Settings(in_flight=bounds.in_flight, **extra)
+        decides = handler.Settings(
+            in_flight=bounds.in_flight, processes=bounds.deciding_processes, **extra
+        )
         # an issuer that hangs, which a tenant may run himself, leaves half of the threads alone
         keysets = KeySets(
             partial(jwks.fetch, reach=settings.reach), most_waiting=decides.workers // 2
@@ -99,7 +102,9 @@ class Replica:
             authenticate=self._authenticate,
             decide=decide,
             settings=decides,
+            worker=(worker.MODULE, lambda: self._hello(decides)),
             observe=self._observe,
+            event=lambda what: log.event("process", "warning", detail=what),
         )
         self._checkpointer = Checkpointer(
             self.database,
@@ -150,6 +155,12 @@ class Replica:
         self, snapshot: Snapshot, presented: Presented, now: int, /, *, tenant: str | None
     ) -> Principal:
         return authenticate(snapshot, presented, now, self.known, tenant=tenant)
+
+    def _hello(self, decides: handler.Settings) -> object:
+        """For a process that decides: no root key, and nothing of the network."""
+        return worker.hello(
+            self.settings.database, self.safe.data_keys(), decides.window, decides.open_keys
+        )
 
     def _observe(self, seen: Sequence[Observed]) -> None:
         for one in seen:

@@ -23,6 +23,7 @@ from boltseal.errors import LimitExceededError, MalformedError
 VERSION: Final = 1
 GENESIS: Final = "0" * 64  # what the first link hangs on
 MAX_RECORD_BYTES: Final = 128 * 1024
+MAX_REASON: Final = 1000  # characters
 _MARK = b"boltseal audit/1"
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _SALT_BYTES = 16
@@ -99,6 +100,25 @@ def prepare(entry: AuditEntry) -> Prepared:
     if len(before) + len(after) > MAX_RECORD_BYTES - 64:
         raise LimitExceededError(f"{_WHAT} is over the limit of {MAX_RECORD_BYTES} bytes")
     return Prepared(entry, f'{before[:-1]},"seq":', f",{after[1:]}")
+
+
+def refuse(allowed: Prepared, code: str, detail: str) -> Prepared:
+    """The record of the same request when it is refused after all, with another salt."""
+    document = json.loads(allowed.record(0))
+    found = {**document["details"], "code": code, "reason": detail[:MAX_REASON]}
+    return prepare(
+        AuditEntry(
+            time=document["time"],
+            tenant=document["tenant"],
+            kind=document["kind"],
+            outcome="refused",
+            actor=document["actor"],
+            subject=document["subject"],
+            image_digest=document["image"],
+            request=document["request"],
+            details=found,
+        )
+    )
 
 
 def parse(text: str) -> tuple[int, AuditEntry]:

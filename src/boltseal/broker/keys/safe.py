@@ -22,6 +22,8 @@ from boltseal.errors import KeyServiceError, MalformedError
 from boltseal.keywrap.base import NotMyKeyError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
     from boltseal.broker.keys.root import RootKey
@@ -83,8 +85,16 @@ class Safe:
             return self.refresh(connection)
 
     def refresh(self, connection: Connection) -> dict[int, bytes]:
-        """The same, as a transaction sees them."""
-        self._data_keys = found = load_data_keys(connection, self._root)
+        """The same, as a transaction sees them; by the root key that is in the file now."""
+        try:
+            found = load_data_keys(connection, self._root)
+        except KeyServiceError:
+            other = self._root.again()
+            if other is None:
+                raise
+            found = load_data_keys(connection, other)
+            self._root = other
+        self._data_keys = found
         return found
 
     def forget(self) -> None:
@@ -116,26 +126,11 @@ class Safe:
         Raises MalformedError for what was not, KeyServiceError for a data key that the root key
         cannot unwrap.
         """
-        from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        header, rest = sealed[: _HEADER.size], sealed[_HEADER.size :]
-        if len(rest) <= _NONCE_BYTES or header[0] != _FORM:
-            raise MalformedError("this is no sealed private key")
-        cipher = AESGCM(self._data_key(_HEADER.unpack(header)[1]))
-        try:
-            return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _bound(header, place))
-        except InvalidTag:
-            raise MalformedError(
-                "a sealed private key was changed, or belongs to another key",
-                hint="restore the database from a backup",
-            ) from None
+        return _unseal(place, sealed, self._data_key)
 
     def private(self, version: KeyVersion) -> bytes:
         """The private half: PKCS#8 DER, or an X-Wing key's seed. It never leaves the process."""
-        if not version.wrapped:
-            raise MalformedError(f"the private half of {version.path}@{version.version} is gone")
-        return self.unseal(Place.of_version(version), version.wrapped)
+        return unseal_private(version, self._data_key)
 
     def _data_key(self, generation: int) -> bytes:
         found = self._data_keys.get(generation)
@@ -144,6 +139,30 @@ class Safe:
         if found is None:
             raise KeyServiceError(f"there is no data key of generation {generation}")
         return found
+
+
+def unseal_private(version: KeyVersion, data_key: Callable[[int], bytes]) -> bytes:
+    """As :meth:`Safe.private`, with data keys by their generation from wherever."""
+    if not version.wrapped:
+        raise MalformedError(f"the private half of {version.path}@{version.version} is gone")
+    return _unseal(Place.of_version(version), version.wrapped, data_key)
+
+
+def _unseal(place: Place, sealed: bytes, data_key: Callable[[int], bytes]) -> bytes:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    header, rest = sealed[: _HEADER.size], sealed[_HEADER.size :]
+    if len(rest) <= _NONCE_BYTES or header[0] != _FORM:
+        raise MalformedError("this is no sealed private key")
+    cipher = AESGCM(data_key(_HEADER.unpack(header)[1]))
+    try:
+        return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _bound(header, place))
+    except InvalidTag:
+        raise MalformedError(
+            "a sealed private key was changed, or belongs to another key",
+            hint="restore the database from a backup",
+        ) from None
 
 
 def load_data_keys(connection: Connection, root: RootKey) -> dict[int, bytes]:

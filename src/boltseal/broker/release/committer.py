@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import select
 
-from boltseal.broker.audit import chain
+from boltseal.broker.audit import chain, record
 from boltseal.broker.model import RefusedError
 from boltseal.broker.release import limits, nonces
 from boltseal.broker.store import tables
@@ -47,13 +47,12 @@ class Database(Protocol):
 class Item:
     """A decision that waits for its commit.
 
-    ``epoch`` is None where it does not rest on anything that may change. ``refused`` makes the
-    record to write instead, from a code and a detail. ``owner`` is for whoever gets the outcome.
+    ``epoch`` is None where it does not rest on anything that may change. ``owner`` is for whoever
+    gets the outcome.
     """
 
     now: int
     entry: Prepared
-    refused: Callable[[str, str], Prepared]
     owner: Any = None
     epoch: int | None = None
     nonce: bytes | None = None
@@ -125,14 +124,14 @@ class Committer:
         """Once."""
         self._thread.start()
 
-    def submit(self, item: Item) -> None:
-        """``deliver`` will get its outcome. Raises RefusedError when too many wait already."""
+    def submit(self, *items: Item) -> None:
+        """``deliver`` will get their outcomes. Raises RefusedError when too many wait already."""
         with self._changed:
             if self._stopping.is_set():
                 raise RefusedError("unavailable", "the broker is stopping")
-            if len(self._queue) >= self._most_waiting:
+            if len(self._queue) + len(items) > self._most_waiting:
                 raise RefusedError("unavailable", "too many decisions wait to be written")
-            self._queue.append(item)
+            self._queue.extend(items)
             if 0 < self._wanted <= len(self._queue):
                 self._changed.notify()
 
@@ -246,7 +245,7 @@ class Committer:
                 used.add(one.nonce)
                 kept.append((one.nonce, one.nonce_expires))
         records = [
-            one.refused(found.code, found.detail)
+            record.refuse(one.entry, found.code, found.detail)
             if (found := outcomes[id(one)]).code
             else one.entry
             for one in current

@@ -88,6 +88,11 @@ class Examiner:
             secret = self._opener.unwrap(key, snapshot.epoch, packet.wrapped)
             job.answer = _seal(job, request, secret)
 
+    def forget(self, epoch: int) -> None:
+        """What was found out in an earlier epoch."""
+        self._opener.forget(epoch)
+        self.exhausted.clear()
+
     def authorise(self, job: Job, snapshot: Snapshot) -> None:
         """Raises RefusedError unless a policy allows ``job.action`` on what the job names."""
         self._identify(job, snapshot)

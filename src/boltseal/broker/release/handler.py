@@ -8,15 +8,14 @@ answers wakes it once.
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import threading
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from boltseal.broker.audit import record
 from boltseal.broker.model import Action, AuditEntry, RefusedError
-from boltseal.broker.release import nonces
 from boltseal.broker.release.committer import STALE, Committer, Item, Outcome
 from boltseal.broker.release.crew import Crew
 from boltseal.broker.release.examine import Authenticate, Decide, Examiner
@@ -29,46 +28,28 @@ from boltseal.broker.release.jobs import (
     Reply,
     Target,
 )
+from boltseal.broker.release.pool import WAITING, Pool
 from boltseal.broker.release.seal import Opener
+from boltseal.broker.release.settings import Settings
+from boltseal.broker.release.verdicts import LATE, Decider, where
 from boltseal.errors import BoltsealError
-from boltseal.keywrap.broker import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from boltseal.broker.model import KeyVersion, Presented, Snapshot
+    from boltseal.broker.model import KeyVersion, Presented
     from boltseal.broker.release.committer import Database
+    from boltseal.broker.release.verdicts import Snapshots, Verdict
 
 _MAX_DECISIONS: Final = 3  # of one request, when the epoch moves meanwhile
-
-
-class Snapshots(Protocol):
-    """What is needed of the store's snapshots."""
-
-    def current(self, *, stale: bool = False) -> Snapshot:
-        """One that is new enough; with ``stale`` the newest. Raises RefusedError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Bounds of one replica."""
-
-    workers: int = field(default_factory=lambda: max(2, min(8, os.cpu_count() or 1)))  # threads
-    in_flight: int = 512  # requests; further ones are told to come again
-    batch: int = 256  # decisions in one transaction
-    linger: float = 0.005  # seconds that a transaction waits for decisions that are on their way
-    window: int = protocol.TIME_WINDOW  # seconds that a request's time may be off
-    open_keys: int = 256  # private keys that stay opened
-    strangers: int = 30  # refusals a minute and address with a record of their own, unauthenticated
-    strangers_in_all: int = 600  # of all addresses together
-    refusals: int = 600  # of one principal
 
 
 class ReleaseService:
     """One for each replica. ``start`` it, and ``stop`` it to have everything written down.
 
     ``private`` gives the private half of a key's version, ``observe`` gets all requests that are
-    over, many at once; it may neither block nor raise.
+    over, many at once; it may neither block nor raise. ``worker`` is the module that decides in
+    processes of its own, and what gives it all that it needs.
     """
 
     def __init__(
@@ -80,22 +61,26 @@ class ReleaseService:
         authenticate: Authenticate,
         decide: Decide,
         settings: Settings | None = None,
+        worker: tuple[str, Callable[[], object]] | None = None,
         observe: Callable[[Sequence[Observed]], None] = lambda _: None,
+        event: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         settings = self._settings = settings or Settings()
-        self._snapshots = snapshots
         self._observe = observe
         self._clock = clock
         self._opener = Opener(private, settings.open_keys)
         self._examiner = Examiner(authenticate, decide, self._opener, settings.window)
+        self._decider = Decider(snapshots, self._examiner, settings.window)
         self._floods = Floods(settings.strangers, settings.strangers_in_all, settings.refusals)
         self._crew: Crew[Job] = Crew(settings.workers, self._work)
+        module, hello = worker or ("", dict)
+        count = settings.processes if module else 0
+        self._pool = Pool(count, module, hello, self._came_back, event)
         self._arrived: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         self._free = threading.BoundedSemaphore(settings.in_flight)
         self._count = 0
         self._counting = threading.Lock()
-        self._epoch = -1
         self._stopping = False
         self.committer = Committer(
             database,
@@ -118,6 +103,7 @@ class ReleaseService:
         until = time.monotonic() + timeout
         while self._count and time.monotonic() < until:
             time.sleep(0.01)
+        self._pool.stop()
         self._write_sums(everything=True)
         return self.committer.stop(max(0.1, until - time.monotonic()))
 
@@ -129,7 +115,12 @@ class ReleaseService:
     @property
     def open_keys(self) -> int:
         """Private keys that are opened."""
-        return len(self._opener)
+        return len(self._opener) + self._pool.open_keys
+
+    @property
+    def processes(self) -> list[int]:
+        """Those that decide beside this one."""
+        return self._pool.pids
 
     def release(self, body: bytes, presented: Presented, now: int | None = None) -> Reply:
         """The answer to ``POST /v1/release``; waits for it. ``now`` is in seconds since 1970."""
@@ -218,6 +209,9 @@ class ReleaseService:
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs = self._arrived.pop(loop)
+        if self._count >= WAITING:
+            self._pool.hire()
+        jobs = self._pool.put(jobs)
         if not self._crew.put(jobs):
             self._finish(jobs, "unavailable", "the broker is stopping")
 
@@ -237,64 +231,55 @@ class ReleaseService:
     def _work(self, job: Job) -> None:
         """Decide, and hand over to the committer. In any thread but an event loop's."""
         try:
-            item = self._decided(job)
-            if item is None:
+            verdict = self._decider.decide(job, self._is_recorded)
+            if verdict is None:
                 self._finish([job], job.code, job.detail)
                 self.committer.fewer()
             else:
-                self.committer.submit(item)
+                self.committer.submit(_item(job, verdict))
         except RefusedError as error:  # there is nowhere to write it down
             self._unwritten(job, error.detail)
         except Exception as error:  # noqa: BLE001  a mistake of ours must not leave anybody waiting
-            self._unwritten(job, f"internal error: {_where(error)}")
+            self._unwritten(job, f"internal error: {where(error)}")
+
+    def _is_recorded(self, job: Job) -> bool:
+        """Whether a refusal has a record by itself; otherwise it has been counted."""
+        return job.tries > 1 or self._floods.admit(
+            job.now, job.code, address=job.address, tenant=job.owner, actor=job.actor
+        )
+
+    def _came_back(self, decided: list[tuple[Job, Verdict | None]], lost: list[Job]) -> None:
+        """From a process that decides, in the pool's thread."""
+        items: list[Item] = []
+        elsewhere: list[Job] = []
+        counted: list[Job] = []
+        for job, verdict in decided:
+            if verdict is None:
+                elsewhere.append(job)
+                continue
+            job.tries += 1
+            job.settle(verdict)
+            if job.code and not self._is_recorded(job):
+                counted.append(job)
+            else:
+                items.append(_item(job, verdict))
+        if items:
+            try:
+                self.committer.submit(*items)
+            except RefusedError as error:
+                for one in items:
+                    self._unwritten(one.owner, error.detail)
+        if elsewhere and not self._crew.put(elsewhere):
+            self._finish(elsewhere, "unavailable", "the broker is stopping")
+        for job in lost:
+            self._unwritten(job, "the process that decided it has ended")
+        if lost or counted:
+            self._finish(counted)
+            self.committer.fewer()
 
     def _unwritten(self, job: Job, detail: str) -> None:
         self._floods.count(job.now, "unavailable", address=job.address)
         self._finish([job], "unavailable", detail)
-
-    def _decided(self, job: Job) -> Item | None:
-        """What to commit; None for a refusal that is only counted."""
-        job.tries += 1
-        job.code = job.detail = ""
-        snapshot = self._snapshots.current(stale=job.tries > 1)
-        if snapshot.epoch != self._epoch:
-            self._moved(snapshot.epoch)
-        try:
-            if job.action is Action.UNWRAP:
-                self._examiner.release(job, snapshot)
-            else:
-                self._examiner.authorise(job, snapshot)
-        except RefusedError as error:
-            job.code, job.detail = error.code, error.detail
-        except BoltsealError as error:  # of one of the rooms that are asked: it means no
-            job.code, job.detail = "unavailable", f"{_where(error)}: {error.message}"
-        except Exception as error:  # noqa: BLE001
-            job.code, job.detail = "unavailable", f"internal error: {_where(error)}"
-        if job.code:
-            job.answer = b""
-            who = job.principal.id if job.principal else ""
-            if job.tries == 1 and not self._floods.admit(
-                job.now, job.code, address=job.address, tenant=job.owner, actor=who
-            ):
-                return None
-        return self._item(job, snapshot)
-
-    def _item(self, job: Job, snapshot: Snapshot) -> Item:
-        nonce = None
-        if job.request is not None and job.principal is not None and job.code != "expired":
-            nonce = nonces.digest(job.principal, job.request.nonce)
-        return Item(
-            now=job.now,
-            entry=_prepared(job, job.code, job.detail),
-            refused=lambda code, detail: _prepared(job, code, detail),
-            owner=job,
-            epoch=snapshot.epoch if job.epoch is not None else None,
-            nonce=nonce,
-            nonce_expires=nonces.expiry(
-                job.now, job.request.time if job.request else job.now, self._settings.window
-            ),
-            counts=() if job.code == "limited" else self._examiner.counted(job, snapshot),
-        )
 
     def _deliver(self, group: list[tuple[Item, Outcome]]) -> None:
         """After a commit, in the committer's thread: tell those who wait."""
@@ -311,7 +296,7 @@ class ReleaseService:
                 job.answer = b""
                 job.code, job.detail = outcome.code, outcome.detail
                 if outcome.code == STALE:
-                    job.code, job.detail = "unavailable", "everything changes too fast"
+                    job.code, job.detail = LATE
                 if outcome.over is not None:
                     self._examiner.exhausted.add(outcome.over)
                     job.wait = max(1, outcome.over.until - job.now)
@@ -343,20 +328,10 @@ class ReleaseService:
             except RuntimeError:  # the loop has ended, and nobody waits any more
                 continue
 
-    def _moved(self, epoch: int) -> None:
-        """Something has changed: no key stays open, no quota used up, because of what was."""
-        self._epoch = epoch
-        self._opener.forget(epoch)
-        self._examiner.exhausted.clear()
-
     def _tick(self) -> None:
-        try:
-            epoch = self._snapshots.current().epoch
-        except (RefusedError, BoltsealError):
-            return
-        if epoch != self._epoch:
-            self._moved(epoch)
-        self._write_sums()
+        with contextlib.suppress(RefusedError, BoltsealError):
+            self._decider.look()
+            self._write_sums()
 
     def _write_sums(self, *, everything: bool = False) -> None:
         now = self._now(None)
@@ -375,13 +350,20 @@ def _authorise_job(action: Action, presented: Presented, target: Target, now: in
     return job
 
 
+def _item(job: Job, verdict: Verdict) -> Item:
+    return Item(
+        now=job.now,
+        entry=verdict.entry,
+        owner=job,
+        epoch=verdict.epoch,
+        nonce=verdict.nonce,
+        nonce_expires=verdict.nonce_expires,
+        counts=verdict.counts,
+    )
+
+
 def _sum(now: int, entry: AuditEntry) -> Item:
-    prepared = record.prepare(entry)
-    return Item(now=now, entry=prepared, refused=lambda *_: prepared, owner=entry)
-
-
-def _prepared(job: Job, code: str, detail: str) -> record.Prepared:
-    return record.prepare(job.entry(code, detail))
+    return Item(now=now, entry=record.prepare(entry), owner=entry)
 
 
 def _wake(jobs: list[Job]) -> None:
@@ -390,15 +372,6 @@ def _wake(jobs: list[Job]) -> None:
             job.call(job.reply())
         elif job.future is not None and not job.future.done():  # whoever asked may have gone
             job.future.set_result(None)
-
-
-def _where(error: BaseException) -> str:
-    """An error's kind and place, without its text, which may hold anything."""
-    trace: Any = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" in {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else ""
-    return f"{type(error).__name__}{place}"
 
 
 __all__ = [

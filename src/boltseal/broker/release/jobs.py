@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from boltseal.broker.audit import details
+from boltseal.broker.audit import details, record
 from boltseal.broker.model import Action, AuditEntry, RefusedError, new_identifier
 from boltseal.broker.release import floods
 from boltseal.keywrap.broker import protocol
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Presented,
         Principal,
     )
+    from boltseal.broker.release.verdicts import Verdict
     from boltseal.keywrap.broker.protocol import ReleaseRequest
 
 RELEASE: Final = "release"
@@ -33,7 +34,6 @@ KINDS: Final = {
     Action.ADMINISTER: "administer",
     Action.AUDIT: "administer",
 }
-_MAX_DETAIL = 1000  # characters
 
 
 class RefusedRequestError(RefusedError):
@@ -123,6 +123,7 @@ class Job:
     detail: str = ""
     wait: int = 0
     recorded: bool = False
+    verdict: Verdict | None = None
     loop: asyncio.AbstractEventLoop | None = None
     future: asyncio.Future[None] | None = None
     call: Callable[[Reply], None] | None = None
@@ -131,13 +132,28 @@ class Job:
     @property
     def subject(self) -> str:
         """What is asked for, as far as it is known."""
+        if self.verdict is not None:
+            return self.verdict.subject
         if self.path is not None:
             return str(self.path) if self.version is None else f"{self.path}@{self.version}"
         return f"{self.tenant}/{self.project}" if self.project else self.tenant
 
     @property
+    def actor(self) -> str:
+        """Who asks; empty when nobody vouches for him."""
+        if self.verdict is not None:
+            return self.verdict.actor
+        return self.principal.id if self.principal else ""
+
+    @property
     def address(self) -> str:
         return self.presented.address
+
+    def settle(self, verdict: Verdict) -> None:
+        """What became of it, wherever that was found out."""
+        self.verdict = verdict
+        self.code, self.detail, self.wait = verdict.code, verdict.detail, verdict.wait
+        self.answer = verdict.answer
 
     def entry(self, code: str = "", detail: str = "") -> AuditEntry:
         """What is written down: all of it when it was allowed, what is known when it was not."""
@@ -150,7 +166,7 @@ class Job:
             found["epoch"] = self.epoch
         if code:
             found["code"] = code
-            found["reason"] = detail[:_MAX_DETAIL]
+            found["reason"] = detail[: record.MAX_REASON]
         if self.principal is not None:
             found["principal"] = details.principal(self.principal)
         if self.circumstances is not None:
@@ -173,7 +189,7 @@ class Job:
             tenant=self.owner,
             kind=KINDS[self.action],
             outcome="refused" if code else "allowed",
-            actor=self.principal.id if self.principal else "",
+            actor=self.actor,
             subject=self.subject,
             image_digest=(self.request.image_digest or "") if self.request else "",
             request=self.identifier,
@@ -183,6 +199,8 @@ class Job:
     @property
     def owner(self) -> str:
         """Whose audit this belongs to: that of who asks, or of what a stranger asks for."""
+        if self.verdict is not None:
+            return self.verdict.owner
         if self.principal is not None:
             return self.principal.tenant
         return self.tenant if self.knows_tenant else floods.NO_TENANT
@@ -195,7 +213,7 @@ class Job:
             detail=self.detail,
             request=self.identifier,
             tenant=self.owner,
-            actor=self.principal.id if self.principal else "",
+            actor=self.actor,
             subject=self.subject,
             seconds=time.perf_counter() - self.started,
             recorded=self.recorded,

@@ -1,0 +1,136 @@
+"""What became of one request, before it is committed: plain values, made in whatever process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from boltseal.broker.audit import record
+from boltseal.broker.model import Action, RefusedError
+from boltseal.broker.release import nonces
+from boltseal.errors import BoltsealError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from boltseal.broker.model import Snapshot
+    from boltseal.broker.release.examine import Examiner
+    from boltseal.broker.release.jobs import Job
+    from boltseal.broker.release.limits import Count
+
+    class Snapshots(Protocol):
+        """What is needed of the store's snapshots."""
+
+        def current(self, *, stale: bool = False) -> Snapshot:
+            """One that is new enough; with ``stale`` the newest. Raises RefusedError."""
+
+
+class NotHereError(Exception):
+    """It cannot be decided in this process, for want of something that another one has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``code`` is empty when ``answer`` may go out after the commit."""
+
+    code: str
+    detail: str  # for operators
+    wait: int  # seconds, for Retry-After
+    answer: bytes = field(repr=False)
+    owner: str  # whose audit it belongs to
+    actor: str
+    subject: str
+    epoch: int | None  # that it rests on
+    nonce: bytes | None
+    nonce_expires: int
+    counts: tuple[Count, ...]
+    entry: record.Prepared
+
+
+class Decider:
+    """Decides jobs, one after the other or in several threads, and writes nothing down."""
+
+    def __init__(self, snapshots: Snapshots, examiner: Examiner, window: int) -> None:
+        """``window`` is how many seconds a request's time may be off."""
+        self._snapshots = snapshots
+        self._examiner = examiner
+        self._window = window
+        self._epoch = -1
+
+    def decide(
+        self, job: Job, is_recorded: Callable[[Job], bool] = lambda _: True
+    ) -> Verdict | None:
+        """What to commit; None for a refusal that is not to have a record of its own.
+
+        Raises RefusedError when there is no state to decide on, NotHereError, and what making the
+        record does.
+        """
+        job.tries += 1
+        job.code = job.detail = ""
+        job.verdict = None
+        snapshot = self._snapshots.current(stale=job.tries > 1)
+        if snapshot.epoch != self._epoch:
+            self._moved(snapshot.epoch)
+        try:
+            if job.action is Action.UNWRAP:
+                self._examiner.release(job, snapshot)
+            else:
+                self._examiner.authorise(job, snapshot)
+        except NotHereError:
+            raise
+        except RefusedError as error:
+            job.code, job.detail = error.code, error.detail
+        except BoltsealError as error:  # of one of the rooms that are asked: it means no
+            job.code, job.detail = "unavailable", f"{where(error)}: {error.message}"
+        except Exception as error:  # noqa: BLE001
+            job.code, job.detail = "unavailable", f"internal error: {where(error)}"
+        if job.code:
+            job.answer = b""
+            if not is_recorded(job):
+                return None
+        return self._verdict(job, snapshot)
+
+    def look(self) -> None:
+        """Notice what has changed: nothing that was opened before stays so. Raises as decide."""
+        epoch = self._snapshots.current().epoch
+        if epoch != self._epoch:
+            self._moved(epoch)
+
+    def _verdict(self, job: Job, snapshot: Snapshot) -> Verdict:
+        nonce = None
+        if job.request is not None and job.principal is not None and job.code != "expired":
+            nonce = nonces.digest(job.principal, job.request.nonce)
+        return Verdict(
+            code=job.code,
+            detail=job.detail,
+            wait=job.wait,
+            answer=job.answer,
+            owner=job.owner,
+            actor=job.actor,
+            subject=job.subject,
+            epoch=snapshot.epoch if job.epoch is not None else None,
+            nonce=nonce,
+            nonce_expires=nonces.expiry(
+                job.now, job.request.time if job.request else job.now, self._window
+            ),
+            counts=() if job.code == "limited" else self._examiner.counted(job, snapshot),
+            entry=record.prepare(job.entry(job.code, job.detail)),
+        )
+
+    def _moved(self, epoch: int) -> None:
+        """Something has changed: no key stays open, no quota used up, because of what was."""
+        self._epoch = epoch
+        self._examiner.forget(epoch)
+
+
+LATE: Final = ("unavailable", "everything changes too fast")
+
+
+def where(error: BaseException) -> str:
+    """An error's kind and place, without its text, which may hold anything."""
+    trace: Any = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}{place}"
