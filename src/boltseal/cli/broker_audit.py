@@ -244,11 +244,11 @@ def _tell(verdict: Verdict, output: Output) -> None:
 
 
 def _checkpoints(args: argparse.Namespace, output: Output) -> int:
-    from boltseal.broker.audit import signing
+    from boltseal.broker.audit import signing, signing_keys
 
     with shared.opened(args) as broker:
         if args.public_key:
-            pem = signing.public_keys(broker.database)
+            pem = signing_keys.public_keys(broker.database)
             for line in pem.splitlines():
                 output.result(line)
             output.document(lambda: {"public_keys": pem})

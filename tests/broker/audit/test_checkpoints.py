@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from boltseal.broker.audit import checkpoint, signing
+from boltseal.broker.audit import checkpoint, signing, signing_keys
 from boltseal.broker.audit.checkpoint import Checkpoint
 from boltseal.errors import BoltsealError, IntegrityError, KeyFileError, MalformedError
 from support.broker_audit import NOW, History, principal, release
@@ -74,7 +74,7 @@ def test_only_the_exact_line_is_read(kept: Kept, change: Callable[[str], str]) -
 
 
 def test_public_keys_are_ed25519_in_pem(kept: Kept) -> None:
-    pem = signing.public_keys(kept.history.database).encode()
+    pem = signing_keys.public_keys(kept.history.database).encode()
     assert list(checkpoint.load_keys(pem)) == [kept.history.signer.key]
     other = generate_private_key(SECP256R1()).public_key()
     form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -186,23 +186,6 @@ def test_another_history_is_not_signed_while_the_broker_runs(sqlite: Database) -
         signing.write(sqlite, history.signer, NOW)
 
 
-def test_a_new_key_is_named_in_what_the_old_one_signs(sqlite: Database) -> None:
-    history = History(sqlite)
-    first = history.checkpoint()
-    pem = signing.create_key(sqlite, history.safe, "system", NOW)
-    last = history.checkpoint()  # by the old key
-    signer = signing.Signer.open(sqlite, history.safe)
-    history.add(release(principal("node-1")))
-    made = signing.write(sqlite, signer, NOW)
-    assert made is not None
-    assert first.key == last.key != made.key == next(iter(checkpoint.load_keys(pem.encode())))
-    assert made.broker == first.broker
-    history.keys = signer.keys
-    verdict = history.verify_database([first, last, made])
-    assert (verdict.finding, verdict.unsigned) == (None, 0)
-    assert f'"fingerprint":"{made.key}"'.encode() in history.export()
-
-
 def test_an_exchanged_public_key_is_found(sqlite: Database) -> None:
     history = History(sqlite)
     form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -215,7 +198,7 @@ def test_an_exchanged_public_key_is_found(sqlite: Database) -> None:
 
 def test_the_private_half_is_sealed(sqlite: Database, tmp_path: Path) -> None:
     history = History(sqlite)
-    seed = history.signer._private.private_bytes_raw()
+    seed = history.signer.hand.private.private_bytes_raw()
     sqlite.close()
     for file in tmp_path.glob("broker.db*"):
         assert seed not in file.read_bytes()

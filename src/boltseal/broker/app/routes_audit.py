@@ -12,7 +12,7 @@ from boltseal.broker.app import answers, releases, shapes, strict
 from boltseal.broker.app.auth import Call, Caller  # noqa: TC001  FastAPI reads annotations
 from boltseal.broker.app.parts import MAX_SEQ, PREFIX, Tenant, Time
 from boltseal.broker.app.shapes import LINE
-from boltseal.broker.audit import export, signing
+from boltseal.broker.audit import export, signing, signing_keys
 from boltseal.broker.console import history
 from boltseal.broker.service.access import EVERYTHING, require_operator
 
@@ -99,7 +99,7 @@ def checkpoints(
     found = signing.checkpoints(call.database, after=after, size=size)
     return {
         "entries": [str(one) for one in found],
-        "public_keys": signing.public_keys(call.database),
+        "public_keys": signing_keys.public_keys(call.database),
         "after": found[-1].seq if len(found) == size else None,
     }
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 MARK: Final = "boltseal-checkpoint/1"
 MAX_LINE: Final = 400  # characters
-MAX_KEYS_BYTES: Final = 64 * 1024  # of a file of public keys
-MAX_KEYS: Final = 100
+MAX_KEYS_BYTES: Final = 256 * 1024  # of a file of public keys
+MAX_KEYS: Final = 1000
 _LINE = re.compile(
     rf"{MARK} (?P<broker>[0-9a-f]{{32}}) (?P<seq>[1-9][0-9]{{0,18}}) (?P<time>0|[1-9][0-9]{{0,18}})"
     r" (?P<hash>[0-9a-f]{64}) (?P<key>sha256:[0-9a-f]{64}) (?P<signature>[A-Za-z0-9+/]{86}==)"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from boltseal.broker.audit import lines, record, signing
+from boltseal.broker.audit import lines, record, signing, signing_keys
 from boltseal.broker.service.access import EVERYTHING, require
 from boltseal.broker.store import tables
 from boltseal.broker.store.database import read_head
@@ -74,7 +74,11 @@ def export(
     NotFoundError without an audit key.
     """
     require(database, actor, tenant, "administer", f"audit of {tenant}", read=True)
-    broker = signing.broker_id(database)
+    broker = signing_keys.broker_id(database)
+    hand = None
+    if signer is not None:
+        signer.refresh(database)
+        hand = signer.hand
     newest = signing.newest(database)
     with database.read() as connection:
         head = read_head(connection).seq
@@ -91,9 +95,7 @@ def export(
         previous,
         now,
     )
-    return _lines(
-        database, header, last=last, stop=stop, end=lambda tally: tally.end(newest, signer)
-    )
+    return _lines(database, header, last=last, stop=stop, end=lambda tally: tally.end(newest, hand))
 
 
 def _lines(

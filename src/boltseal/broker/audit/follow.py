@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from boltseal.broker.audit import record
 from boltseal.broker.audit.checkpoint import is_signature
+from boltseal.broker.audit.succession import Succession
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from boltseal.broker.audit.checkpoint import Checkpoint
     from boltseal.broker.model import AuditEntry
 
+_KEPT = "a checkpoint that was kept"
 _VERSION = re.compile(r'"v":([0-9]{1,9})\}\Z')  # the last member
 
 
@@ -101,7 +103,8 @@ class Verdict:
 class Follower:
     """``kept`` are checkpoints from elsewhere that have to fit. Raises FoundError from each step.
 
-    ``keys`` are public keys by fingerprint; ``broker`` is which one it has to be, once it is known.
+    ``keys`` are public keys by fingerprint, to which those are added that the chain names and one
+    of them has signed; ``broker`` is which one it has to be, once it is known.
     """
 
     keys: Mapping[str, Ed25519PublicKey]
@@ -119,6 +122,7 @@ class Follower:
     line: int | None = None
     compared: list[int] = field(default_factory=list)
     _kept: dict[int, Checkpoint] = field(default_factory=dict)
+    _succession: Succession = field(default_factory=Succession)
     _last_checkpoint: int = 0
 
     def begin(self, start: int, previous: str) -> None:
@@ -127,7 +131,8 @@ class Follower:
         if start == 1 and previous != record.GENESIS:
             self.fail("changed", "the first link does not begin the chain", 1)
         for one in self.kept:
-            self.check_signature(one, "a checkpoint that was kept")
+            if one.key in self.keys:  # or the chain may name it
+                self.check_signature(one, _KEPT)
             other = self._kept.setdefault(one.seq, one)
             if other.hash != one.hash:
                 self.fail(
@@ -152,6 +157,7 @@ class Follower:
         if seq != self.seq:
             self.fail("order", f"record {seq} stands where {self.seq} should", self.seq)
         self.records += 1
+        self._succession.note(seq, entry)
         return entry
 
     def link(self, hashed: str, link: str) -> None:
@@ -185,8 +191,17 @@ class Follower:
             self.fail(code, f"a checkpoint of record {one.seq} comes after {self.seq}", one.seq)
         if one.hash != self.hash:
             self._rewritten(one)
+        replaced = self._succession.replaced(one.key, one.seq)
+        if replaced is not None:
+            self.fail(
+                "forged",
+                f"the checkpoint of record {one.seq} is of an audit key that record {replaced} "
+                "replaced: whoever has that key may have made it",
+                one.seq,
+            )
         self._last_checkpoint = self.signed = one.seq
         self.checkpoints += 1
+        self.keys = self._succession.known(self.keys, one.seq)
 
     def seal(self, key: str, signature: bytes, text: bytes) -> None:
         """The signature under an export as a whole; none is no error."""
@@ -229,6 +244,8 @@ class Follower:
 
     def end(self, *, complete: bool) -> None:
         """After the last link. ``complete``: the chain is said not to go on after it."""
+        for one in self._kept.values():
+            self.check_signature(one, _KEPT)
         beyond = [seq for seq in self._kept if seq > self.seq]
         if complete and beyond:
             self.fail(
@@ -270,6 +287,7 @@ class Follower:
 
     def _compare(self, seq: int) -> None:
         one = self._kept[seq]
+        self.check_signature(one, _KEPT)
         if one.hash != self.hash:
             self._rewritten(one)
         self.compared.append(seq)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from boltseal.broker.audit import could, details, export, record, signing
+from boltseal.broker.audit import could, details, export, record, signing, signing_keys
 from boltseal.broker.audit.answers import (
     Change,
     ClaimSeen,
@@ -65,7 +65,7 @@ def report(
     require(database, actor, tenant, "administer", f"audit of {tenant}", read=True)
     if not question.image:
         raise UsageError("the image's digest is missing", hint="give it as sha256:HEX")
-    broker = signing.broker_id(database)
+    broker = signing_keys.broker_id(database)
     newest = signing.newest(database)
     with database.read() as connection:
         head = read_head(connection).seq

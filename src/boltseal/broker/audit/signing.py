@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, select
 
-from boltseal.broker.audit import checkpoint, record
+from boltseal.broker.audit import chain, checkpoint, record, signing_keys
 from boltseal.broker.audit.checkpoint import Checkpoint
-from boltseal.broker.keys.safe import Place, Safe
-from boltseal.broker.model import AuditEntry
+from boltseal.broker.model import RefusedError
 from boltseal.broker.store import tables
 from boltseal.broker.store.change import change
 from boltseal.broker.store.database import read_head
-from boltseal.errors import IntegrityError, NotFoundError
+from boltseal.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from sqlalchemy import Connection
 
+    from boltseal.broker.audit.signing_keys import Hand
+    from boltseal.broker.keys.safe import Safe
     from boltseal.broker.store.database import Database
 
-PURPOSE: Final = "audit"  # of the row in ``broker_keys``
 EVERY: Final = 1000  # records
 SECONDS: Final = 300
 _PAGE: Final = 1000  # links in memory at a time
@@ -47,9 +47,10 @@ class Signer:
     """
 
     def __init__(
-        self, private: Ed25519PrivateKey, broker: str, keys: Mapping[str, Ed25519PublicKey]
+        self, safe: Safe, hand: Hand, broker: str, keys: Mapping[str, Ed25519PublicKey]
     ) -> None:
-        self._private = private
+        self.safe = safe
+        self.hand = hand
         self.broker = broker
         self.keys = keys
         self.signed: tuple[int, str] = (0, record.GENESIS)
@@ -57,80 +58,85 @@ class Signer:
     @classmethod
     def open(cls, database: Database, safe: Safe) -> Signer:
         """Raises NotFoundError without a key, and what the safe raises."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        found = signing_keys.rows(database)
+        hand, keys = signing_keys.open_keys(found, safe)
+        return cls(safe, hand, signing_keys.broker_of(found), keys)
 
-        rows = _rows(database)
-        keys: dict[str, Ed25519PublicKey] = {}
-        private = None
-        for row in rows:  # unsealing them all finds out that no public half was exchanged
-            place = Place.of_broker(PURPOSE, row.version, row.public)
-            private = Ed25519PrivateKey.from_private_bytes(safe.unseal(place, bytes(row.wrapped)))
-            keys[checkpoint.fingerprint(private.public_key())] = private.public_key()
-        if private is None:
-            raise NotFoundError("the broker has no audit key", hint="run: boltseal broker init")
-        return cls(private, _broker(rows), keys)
+    def refresh(self, database: Database) -> None:
+        """Sign with the newest key from now on: another process may have made one.
+
+        Raises IntegrityError when keys were taken away, and what the safe raises.
+        """
+        rows = signing_keys.rows(database)
+        newest = rows[-1].version if rows else 0
+        if newest == self.hand.version:
+            return
+        if newest < self.hand.version or signing_keys.broker_of(rows) != self.broker:
+            raise IntegrityError(
+                "an audit key is not in the database any more, so nothing is signed",
+                hint="restore the database from a backup",
+            )
+        self.hand, self.keys = signing_keys.open_keys(rows, self.safe)
 
     def sign(self, seq: int, link: str, now: int) -> Checkpoint:
         """A checkpoint of this link."""
-        return checkpoint.sign(self._private, broker=self.broker, seq=seq, link=link, time=now)
+        return checkpoint.sign(self.hand.private, broker=self.broker, seq=seq, link=link, time=now)
 
     @property
     def key(self) -> str:
         """The fingerprint of what verifies it."""
-        return checkpoint.fingerprint(self._private.public_key())
+        return self.hand.key
 
     def seal(self, text: bytes) -> bytes:
-        """A signature under an export: its text begins otherwise than a checkpoint's."""
-        return self._private.sign(text)
+        """The same as the hand's."""
+        return self.hand.seal(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """``public`` is the new audit key's half, in PEM; ``last`` is what the one before signed."""
+
+    fingerprint: str
+    public: str
+    last: Checkpoint
 
 
 def create_key(database: Database, safe: Safe, actor: str, now: int) -> str:
-    """Make the audit key, or the next one; its public half as PEM.
+    """Make the first audit key; its public half as PEM.
 
-    With a next one, have the old key sign a last checkpoint afterwards: it then covers the record
-    that names the new key.
+    Raises RefusedError ``conflict`` when there is one: see :func:`rotate_key`.
     """
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    private = Ed25519PrivateKey.generate()
-    public = (
-        private.public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        .decode()
-    )
-    details = {"fingerprint": checkpoint.fingerprint(private.public_key()), "public": public}
-    entry = AuditEntry(now, "", "system", "done", actor, "audit key", details=details)
-    table = tables.broker_keys
-    with change(database, actor, "", entry) as connection:
-        newest = connection.execute(
-            select(func.max(table.c.version)).where(table.c.purpose == PURPOSE)
-        ).scalar()
-        version = (newest or 0) + 1
-        place = Place.of_broker(PURPOSE, version, public)
-        connection.execute(
-            insert(table).values(
-                purpose=PURPOSE,
-                version=version,
-                public=public,
-                wrapped=safe.seal(connection, place, private.private_bytes_raw()),
-                created=now,
-            )
-        )
-    return public
+    made = signing_keys.make()
+    with change(database, actor, "", signing_keys.naming(*made, actor, now)) as connection:
+        if signing_keys.newest_version(connection):
+            raise RefusedError("conflict", "the broker has an audit key already")
+        signing_keys.put(connection, safe, made, 1, now)
+    return made[1]
 
 
-def public_keys(database: Database) -> str:
-    """All audit keys' public halves as PEM, oldest first: what an auditor keeps."""
-    return "".join(row.public for row in _rows(database))
+def rotate_key(database: Database, signer: Signer, actor: str, now: int) -> Rotated:
+    """Make the next audit key, and have the one before sign the record that names it, at once.
 
-
-def broker_id(database: Database) -> str:
-    """Which broker this is, as its checkpoints say. Raises NotFoundError without a key."""
-    rows = _rows(database)
-    if not rows:
-        raise NotFoundError("the broker has no audit key", hint="run: boltseal broker init")
-    return _broker(rows)
+    What is signed after that is signed with the new one, by whatever replica; the public halves of
+    all of them stay. Raises IntegrityError when the chain is broken, RefusedError ``conflict`` at
+    MAX_KEYS of them.
+    """
+    write(database, signer, now)  # the long way up to here, without holding up anybody
+    made = signing_keys.make()
+    with database.begin_write() as connection:
+        version = signing_keys.newest_version(connection)
+        if version != signer.hand.version:
+            raise RefusedError("conflict", "another audit key was made at this moment")
+        if version >= checkpoint.MAX_KEYS:
+            raise RefusedError("conflict", f"the broker has had {version} audit keys: no more")
+        signing_keys.put(connection, signer.safe, made, version + 1, now)
+        chain.append(connection, [signing_keys.naming(*made, actor, now)])
+        seq, link = _followed(lambda: nullcontext(connection), signer)
+        last = signer.sign(seq, link, now)
+        _keep(connection, last)
+    signer.signed = (seq, link)
+    signer.refresh(database)
+    return Rotated(signer.key, made[1], last)
 
 
 def checkpoints(
@@ -145,7 +151,7 @@ def checkpoints(
 
     ``broker`` is the broker's id, for whoever has looked it up already.
     """
-    broker = broker or broker_id(database)
+    broker = broker or signing_keys.broker_id(database)
     table = tables.checkpoints
     query = select(table).where(table.c.seq > after).order_by(table.c.seq).limit(size)
     if until is not None:
@@ -156,7 +162,7 @@ def checkpoints(
 
 def newest(database: Database) -> Checkpoint | None:
     """The last one."""
-    broker = broker_id(database)
+    broker = signing_keys.broker_id(database)
     with database.read() as connection:
         return _newest(connection, broker)
 
@@ -167,22 +173,29 @@ def write(database: Database, signer: Signer, now: int) -> Checkpoint | None:
     Raises IntegrityError for a chain that does not lead there from the last checkpoint: nothing is
     signed then.
     """
-    head, link = _followed(database, signer)
-    if not head:
-        return None
-    made = signer.sign(head, link, now)
-    table = tables.checkpoints
-    with database.begin_write() as connection:
-        last = connection.execute(select(func.max(table.c.seq))).scalar() or 0
-        if last >= head:  # another replica was quicker
+    while True:
+        signer.refresh(database)
+        hand = signer.hand
+        try:
+            head, link = _followed(database.read, signer)
+        except IntegrityError:
+            signer.refresh(database)
+            if signer.hand is hand:
+                raise
+            continue  # a newer key signed meanwhile
+        if not head:
             return None
-        connection.execute(
-            insert(table).values(
-                seq=made.seq, hash=made.hash, time=made.time, signature=made.signature, key=made.key
-            )
-        )
-    signer.signed = (made.seq, made.hash)
-    return made
+        made = signer.sign(head, link, now)
+        with database.begin_write() as connection:
+            last = connection.execute(select(func.max(tables.checkpoints.c.seq))).scalar() or 0
+            if last >= head:  # another replica was quicker
+                return None
+            is_current = signing_keys.newest_version(connection) == hand.version
+            if is_current:
+                _keep(connection, made)
+        if is_current:  # a key that was replaced meanwhile signs nothing any more
+            signer.signed = (made.seq, made.hash)
+            return made
 
 
 class Checkpointer:
@@ -247,12 +260,14 @@ class Checkpointer:
                 pause = 30 * _TICK  # a broken chain is looked at again, and not every second
 
 
-def _followed(database: Database, signer: Signer) -> tuple[int, str]:
+def _followed(
+    read: Callable[[], AbstractContextManager[Connection]], signer: Signer
+) -> tuple[int, str]:
     """The last link, once every one since the last checkpoint was found to hang on the one before.
 
     (0, "") without anything new. Short transactions, one a page: what is there does not change.
     """
-    with database.read() as connection:
+    with read() as connection:
         head = read_head(connection)
         last = _newest(connection, signer.broker)
     if last is not None and not last.is_signed(signer.keys):
@@ -267,7 +282,7 @@ def _followed(database: Database, signer: Signer) -> tuple[int, str]:
     audit = tables.audit
     query = select(audit.c.seq, audit.c.record, audit.c.hash).order_by(audit.c.seq).limit(_PAGE)
     while seq < head.seq:
-        with database.read() as connection:
+        with read() as connection:
             rows = connection.execute(query.where(audit.c.seq > seq, audit.c.seq <= head.seq)).all()
         if not rows:
             break
@@ -288,16 +303,12 @@ def _broken(seq: int) -> IntegrityError:
     )
 
 
-def _rows(database: Database) -> list[Any]:
-    table = tables.broker_keys
-    query = select(table).where(table.c.purpose == PURPOSE).order_by(table.c.version)
-    with database.read() as connection:
-        return list(connection.execute(query))
-
-
-def _broker(rows: list[Any]) -> str:
-    (first,) = checkpoint.load_keys(rows[0].public.encode()).values()
-    return checkpoint.broker_of(first)
+def _keep(connection: Connection, made: Checkpoint) -> None:
+    connection.execute(
+        insert(tables.checkpoints).values(
+            seq=made.seq, hash=made.hash, time=made.time, signature=made.signature, key=made.key
+        )
+    )
 
 
 def _checkpoint(broker: str, row: Any) -> Checkpoint:

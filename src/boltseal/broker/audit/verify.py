@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
-from boltseal.broker.audit import checkpoint, lines, record, signing
+from boltseal.broker.audit import checkpoint, lines, record, signing, signing_keys
 from boltseal.broker.audit.checkpoint import Checkpoint
 from boltseal.broker.audit.follow import Finding, Follower, FoundError, Verdict
 from boltseal.broker.store import tables
@@ -64,8 +64,8 @@ def verify_database(
     """
     own = keys is None
     if keys is None:
-        keys = checkpoint.load_keys(signing.public_keys(database).encode())
-    broker = signing.broker_id(database)
+        keys = checkpoint.load_keys(signing_keys.public_keys(database).encode())
+    broker = signing_keys.broker_id(database)
     follower = Follower(keys, kept, broker=broker if own else "")
     with database.read() as connection:
         head = read_head(connection)
