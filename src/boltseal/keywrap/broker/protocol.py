@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from boltseal._io import b64, strictjson
@@ -72,9 +73,12 @@ PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:+-]{0,127}")
 _KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _ID = re.compile(r"[0-9a-z]{16,40}")
 _CODE = re.compile(r"[a-z][a-z-]{0,31}")
-_NEEDED = {"v", "nonce", "time", "key", "version", "packet", "kem", "hpke"}
+_NEEDED = frozenset(("v", "nonce", "time", "key", "version", "packet", "kem", "hpke"))
 _MEMBERS = _NEEDED | {"image", "layer", "platform", "evidence"}
-_ANSWER_MEMBERS = {"v", "request", "time", "kem", "sealed"}
+_OF_IMAGE = frozenset(("name", "digest"))
+_ANSWER_MEMBERS = frozenset(("v", "request", "time", "kem", "sealed"))
+_MAX_KEPT = 512  # packets that stay decoded: 6 MiB at most
+_MAX_KEPT_PACKET = 6 * 1024  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,22 +201,21 @@ def parse_request(raw: bytes) -> ReleaseRequest:
     image = document.get("image", {})
     if not isinstance(image, dict):
         raise MalformedError(f"{_WHAT} has an image that is no object")
-    _members(image, set(), {"name", "digest"}, f"{_WHAT}'s image")
-    return ReleaseRequest(
-        key=_text(document["key"], KEY, "key"),
-        version=_number(document["version"], "version", 1, MAX_VERSION),
-        packet=_bytes(document["packet"], "packet", 1, MAX_PACKET_BYTES),
-        kem=kem,
-        public=_bytes(document["hpke"], "public key", _PUBLIC_BYTES[kem], _PUBLIC_BYTES[kem]),
-        time=_number(document["time"], "time", 0, 2**40),
-        nonce=_bytes(document["nonce"], "nonce", 16, 32),
-        image_name=_name(image["name"]) if "name" in image else None,
-        image_digest=_digest(image, "digest", "image"),
-        layer=_digest(document, "layer", "layer"),
-        platform=_text(document["platform"], PLATFORM, "platform")
-        if "platform" in document
-        else None,
-        evidence=_evidence(document["evidence"]) if "evidence" in document else (),
+    _members(image, frozenset(), _OF_IMAGE, f"{_WHAT}'s image")
+    size = _PUBLIC_BYTES[kem]
+    return ReleaseRequest(  # in their order: names would take as long again
+        _text(document["key"], KEY, "key"),
+        _number(document["version"], "version", 1, MAX_VERSION),
+        _packet(document["packet"]),
+        kem,
+        _bytes(document["hpke"], "public key", size, size),
+        _number(document["time"], "time", 0, 2**40),
+        _bytes(document["nonce"], "nonce", 16, 32),
+        _name(image["name"]) if "name" in image else None,
+        _digest(image, "digest", "image"),
+        _digest(document, "layer", "layer"),
+        _text(document["platform"], PLATFORM, "platform") if "platform" in document else None,
+        _evidence(document["evidence"]) if "evidence" in document else (),
     )
 
 
@@ -258,11 +261,12 @@ def _dump(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _members(document: Mapping[str, Any], needed: set[str], known: set[str], what: str) -> None:
-    missing = needed - document.keys()
-    if missing:
-        raise MalformedError(f"{what} has no {min(missing)}")
-    if document.keys() - known:
+def _members(
+    document: Mapping[str, Any], needed: frozenset[str], known: frozenset[str], what: str
+) -> None:
+    if not document.keys() >= needed:
+        raise MalformedError(f"{what} has no {min(needed - document.keys())}")
+    if not known.issuperset(document):
         raise MalformedError(f"{what} has members that it may not have")
 
 
@@ -288,6 +292,18 @@ def _bytes(value: Any, name: str, least: int, most: int, what: str = _WHAT) -> b
     return raw
 
 
+def _packet(value: Any) -> bytes:
+    """Every host that starts an image sends the same ones, which stay decoded: they are public."""
+    if isinstance(value, str) and len(value) <= _MAX_KEPT_PACKET:
+        return _packet_before(value)
+    return _bytes(value, "packet", 1, MAX_PACKET_BYTES)
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _packet_before(text: str) -> bytes:
+    return _bytes(text, "packet", 1, MAX_PACKET_BYTES)
+
+
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
         raise MalformedError(f"{_WHAT} has an image's name that is none")
@@ -297,7 +313,15 @@ def _name(value: Any) -> str:
 def _digest(document: Mapping[str, Any], member: str, name: str) -> str | None:
     if member not in document:
         return None
-    return str(Digest.parse(document[member], f"the {name}'s digest in {_WHAT}"))
+    value = document[member]
+    if isinstance(value, str):  # the hosts that start an image name the same ones
+        return _digest_before(value, name)
+    return str(Digest.parse(value, f"the {name}'s digest in {_WHAT}"))
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _digest_before(text: str, name: str) -> str:
+    return str(Digest.parse(text, f"the {name}'s digest in {_WHAT}"))
 
 
 def _evidence(value: Any) -> tuple[tuple[str, bytes], ...]:
