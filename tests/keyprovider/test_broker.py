@@ -74,13 +74,14 @@ def test_an_image_there_and_back(broker: FakeBroker) -> None:
     assert digest("open") == digest("app")
     manifest = json.loads(blob("sealed", digest("sealed")))
     asked = [one.asked for one in broker.releases]
-    assert [one.layer for one in asked] == [one["digest"] for one in manifest["layers"]]
+    assert {one.layer for one in asked} == {one["digest"] for one in manifest["layers"]}
+    assert len(asked) == 2
     assert {one.image_digest for one in asked} == {digest("sealed")}
     assert {one.platform for one in asked} == {"linux/amd64"}
     assert {one.image_name for one in asked} == {
         None
     }  # a path of this machine is nobody's business
-    assert len({one.connection for one in broker.releases}) == 1
+    assert len({one.connection for one in broker.releases}) <= 2
 
 
 def test_by_its_address(broker: FakeBroker) -> None:

@@ -86,6 +86,7 @@ def check(
     with located(str(reference)), open_source(reference, registry) as opened:
         node = tree.load(opened, opened.root().descriptor, as_platforms(platforms))
         look = _Look(ring, str(reference))
+        look.keys.expect(tree.layers(node))
         for one in tree.manifests(node):
             look.manifest(one)
             if encrypted and one.is_plain:

@@ -64,6 +64,7 @@ def decrypt(
     with Session(source, destination, platforms, progress, as_access(registry, jobs)) as session:
         session.journal.note_all(ring.notes)
         job = _Decryption(session, ring, check_content)
+        job.keys.expect(session.layers())
         for node, index, layer in session.layers():
             if is_encrypted(layer.media_type):
                 with session.at_layer(node, index):

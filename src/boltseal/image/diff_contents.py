@@ -43,6 +43,7 @@ class Contents:
     def unlock(self, image: str, node: Node) -> None:
         """Unwrap the keys of an image. Raises NoMatchingKeyError when a layer stays closed."""
         keys = Unlocker(self._keyring, image)
+        keys.expect(_layers(node))
         for one, index, layer in _layers(node):
             with located(one.label), located(f"layer {index}"):
                 if not mediatypes.is_encrypted(layer.media_type):
@@ -78,10 +79,7 @@ def sizes(node: Node) -> int:
 
 
 def _layers(node: Node) -> Iterator[tuple[ManifestNode, int, Descriptor]]:
-    for one in tree.manifests(node):
-        if not one.is_attestation:
-            for index, layer in enumerate(one.manifest.layers):
-                yield one, index, layer
+    return (place for place in tree.layers(node) if not place[0].is_attestation)
 
 
 def _look(

@@ -112,10 +112,19 @@ def encrypt(
         chosen = choose(choice, session.node, as_reference(source), eyes, session.journal).chosen
         job = Encryption(session, who, ring, allow_classical, reuse=earlier, hiding=hiding)
         session.journal.note_all(ring.notes)
+        expected = [
+            (node, index, layer)
+            for node, index, layer in session.layers()
+            if (node.descriptor.digest, index) in chosen
+        ]
+        job.keys.expect(expected)
+        earlier.expect(expected)
         for node, index, layer in session.layers():
             if not node.is_attestation:
                 with session.at_layer(node, index):
                     job.plan(node, index, layer, (node.descriptor.digest, index) in chosen)
+        with session.at_source():
+            job.keys.raise_first()
         job.check_nothing_stays_readable(chosen_by_user=choice.names_layers)
         earlier.check()
         hiding.prepare(session)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from boltseal.errors import IntegrityError, NoMatchingKeyError, UnsupportedError, UsageError
+from boltseal.errors import IntegrityError, UnsupportedError, UsageError
 from boltseal.image import leaks
 from boltseal.image.parallel import Once, attempt_layer
 from boltseal.image.session import LayerResult, Session
-from boltseal.image.unlock import about, who_can_open
+from boltseal.image.unlock import Unlocker
 from boltseal.keywrap.keyring import check_addition
-from boltseal.layer.decrypt import unlock_layer
 from boltseal.layer.encrypt import check_encrypted, encrypt_layer, encryptable
 from boltseal.layer.rewrap import add_recipients
 from boltseal.layer.salt import salted_size
@@ -52,6 +51,7 @@ class Encryption:
         self._hiding = hiding
         self._recipients = recipients
         self._keyring = keyring
+        self.keys = Unlocker(keyring, session.source_name)
         self._allow_classical = allow_classical
         self._chosen: set[Place] = set()
         self._unlocked: dict[Place, UnlockedLayer] = {}
@@ -73,12 +73,9 @@ class Encryption:
             if chosen and self._keyring.identities:
                 if not self._allow_classical:
                     check_addition(layer.annotations, self._recipients)
-                try:
-                    where = about(self._session.source_name, node)
-                    self._unlocked[place] = unlock_layer(layer, self._keyring, where)
-                except NoMatchingKeyError as error:
-                    error.hint = who_can_open(self._session.source_name)
-                    raise
+                unlocked = self.keys.unlock(node, index, layer)
+                if unlocked is not None:
+                    self._unlocked[place] = unlocked
         elif chosen:
             encryptable(layer)
             self._hiding.check_layer(node, layer)

@@ -165,6 +165,7 @@ def _check_place(reference: Reference) -> None:
 def _plan(session: Session, planner: Planner) -> tuple[Edits, Changes]:
     edits: Edits = {}
     changes: Changes = {}
+    planner.expect(session.layers())
     for node, index, layer in session.layers():
         if not is_encrypted(layer.media_type):
             continue

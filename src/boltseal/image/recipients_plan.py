@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 
 class Planner(Protocol):
-    """Decides for every layer; ``finish`` raises when all of it together cannot be done.
+    """Decides for every layer. ``expect`` is told of all of them before, ``finish`` raises when
+    all of it together cannot be done.
 
     ``takes_away`` says whether somebody may lose what he could open; ``rotation`` is there when the
     layers are encrypted again.
@@ -45,6 +46,8 @@ class Planner(Protocol):
 
     @property
     def warnings(self) -> Iterable[str]: ...
+
+    def expect(self, places: Iterable[tuple[ManifestNode, int, Descriptor]]) -> None: ...
 
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None: ...
 
@@ -70,6 +73,7 @@ class Adding:
         self._keys = keys
         self._recipients = recipients
         self._allow_classical = allow_classical
+        self.expect = keys.expect
         self.finish = keys.raise_first
 
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
@@ -146,6 +150,9 @@ class Removing:
             "out may have one of them (a private key finds its own; recipients set leaves none)"
         )
         return (text,)
+
+    def expect(self, places: Iterable[tuple[ManifestNode, int, Descriptor]]) -> None:
+        """Nothing is unlocked."""
 
     def plan(self, node: ManifestNode, index: int, layer: Descriptor) -> DescriptorEdit | None:
         """Find who is meant, and make sure that nothing of theirs is left."""

@@ -28,7 +28,7 @@ from boltseal.spec import mediatypes
 from boltseal.transports.parse import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from boltseal.image.report import Meter, Part
     from boltseal.image.session import Session
@@ -102,6 +102,18 @@ class Reuse:
 
     def __exit__(self, *details: object) -> None:
         self._stack.close()
+
+    def expect(self, places: Iterable[tuple[ManifestNode, int, Descriptor]]) -> None:
+        """Tell of the layers that are chosen, before :meth:`find` looks for each plain one."""
+        wanted = [
+            node.config.diff_ids[index]
+            for node, index, layer in places
+            if node.config is not None
+            and layer.data is None  # as find() does
+            and not mediatypes.is_encrypted(layer.media_type)
+        ]
+        for image in self._images:
+            image.keys.expect(one for diff_id in wanted for one in image.layers.get(diff_id, ()))
 
     def find(self, node: ManifestNode, index: int, layer: Descriptor) -> None:
         """Look for layers that may be taken over in place of a plain one.

@@ -119,6 +119,13 @@ def manifests(node: Node) -> Iterator[ManifestNode]:
             yield from manifests(child)
 
 
+def layers(node: Node) -> Iterator[tuple[ManifestNode, int, Descriptor]]:
+    """Every layer of every manifest, with its place."""
+    for one in manifests(node):
+        for index, layer in enumerate(one.manifest.layers):
+            yield one, index, layer
+
+
 def opaque(node: Node) -> Iterator[OpaqueNode]:
     """Everything in an image's indexes that is not looked into."""
     if isinstance(node, OpaqueNode):

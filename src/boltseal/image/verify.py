@@ -119,6 +119,7 @@ def verify(
         node = tree.load(opened, opened.root().descriptor, as_platforms(platforms))  # 1
         found = list(tree.manifests(node))
         look = _Look(opened, ring, str(reference))
+        look.keys.expect(tree.layers(node))
         for one in found:
             look.plan(one)  # 2, 3
             if encrypted and one.is_plain:

@@ -67,6 +67,16 @@ class Keyring:
         """For people: what was passed over."""
         return tuple(f"{name} was skipped: {reason}" for name, reason in self.skipped)
 
+    def at_once(self, annotations: Mapping[str, str]) -> int:
+        """How many such layers it pays to ask for at a time: 1, unless somebody is asked who is far
+        away (``at_once`` of an identity) and nobody else who would be takes one after another only.
+        """
+        wrapped = [scheme for scheme, _ in _packets(names.schemes(annotations), [])]
+        asked = [one for one in self.identities if any(map(one.handles, wrapped))]
+        if not all(getattr(one, "is_concurrent", False) for one in asked):
+            return 1
+        return max((int(getattr(one, "at_once", 1)) for one in asked), default=1)
+
     def unwrap(self, annotations: Mapping[str, str], about: About | None = None) -> Opened:
         """Try the identities, in order, on every packet of a layer; ``about`` is for those who ask.
 

@@ -99,6 +99,7 @@ class BrokerIdentity:
     client: Client = field(repr=False, compare=False)
     is_remote: ClassVar[bool] = True
     is_concurrent: ClassVar[bool] = True
+    at_once: ClassVar[int] = settings_files.AT_ONCE
 
     def handles(self, scheme: str) -> bool:
         return scheme == BROKER

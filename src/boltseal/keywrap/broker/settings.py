@@ -37,6 +37,7 @@ MAX_ADDRESSES: Final = 16
 MAX_TOKEN_BYTES: Final = 16 * 1024
 SECONDS: Final = 30.0  # that one release may take, with all attempts
 MAX_SECONDS: Final = 600.0
+AT_ONCE: Final = 8  # releases that one command asks for at a time
 _FILES = ("ca-file", "cert-file", "key-file", "key-passphrase-file", "token-file")
 _MEMBERS = ("addresses", "former-addresses", *_FILES, "timeout")
 _HOW = 'write addresses = ["https://BROKER:PORT"], with cert-file and key-file or with token-file'

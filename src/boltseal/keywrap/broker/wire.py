@@ -22,15 +22,16 @@ from urllib.parse import urlsplit
 from boltseal._version import __version__
 from boltseal.errors import KeyFileError
 from boltseal.keywrap.broker.protocol import MAX_ANSWER_BYTES
+from boltseal.keywrap.broker.settings import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from boltseal.keywrap.broker.settings import Settings
 
-MAX_CONNECTIONS = 4
+MAX_CONNECTIONS = AT_ONCE
 CONNECT_SECONDS = 5.0
-_MAX_IDLE = 8  # connections kept open
+_MAX_IDLE = AT_ONCE  # connections kept open
 _MAX_IDLE_SECONDS = 30.0  # servers close them after some time, too
 _TYPE = "application/json"
 _CLOSED, _BROKE = "it closed the connection", "the connection broke"

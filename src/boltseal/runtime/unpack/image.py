@@ -170,6 +170,7 @@ def _plan(node: tree.ManifestNode, keys: Unlocker) -> list[UnlockedLayer | None]
     """Every key is unwrapped before the first layer is read."""
     if node.config is None:
         raise UnsupportedError(f"a {node.manifest.config.media_type} cannot be unpacked to run")
+    keys.expect(tree.layers(node))
     todo: list[UnlockedLayer | None] = []
     for index, layer in enumerate(node.manifest.layers):
         with located(f"layer {index}"):
