@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from boltseal.broker.model import RefusedError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from boltseal.broker.model import KeyVersion
 
 HYBRID: Final = "xwing"
+_MAX_KEPT: Final = 512  # JWEs that stay read: 8 MiB at most
+_MAX_KEPT_JWE: Final = 3072  # bytes
 _DOES_NOT_OPEN = "the packet does not open with the key that it names"
 
 
@@ -44,16 +47,36 @@ class JweKey:
             der, password=None, unsafe_skip_rsa_key_validation=True
         )
         self._key = jwk.from_pyca(key)
+        self._mark = object()  # and not the key, which is to be gone when it is dropped
 
     def unwrap(self, wrapped: bytes) -> bytes:
-        parsed = jwe.parse(wrapped)
-        # many recipients would have many private operations made for one request
-        if len(parsed.recipients) != 1 or not parsed.recipients[0].is_supported:
-            raise MalformedError("the JWE is not for one recipient by an allowed algorithm")
         try:
-            return jwe.decrypt(parsed, parsed.recipients[0], self._key)
+            flat = _read_before(self._mark, wrapped) if _is_kept(wrapped) else _read(wrapped)
+            return jwe.decrypt_flat(flat, self._key)
         except jwe.WrongKeyError:
             raise NotMyKeyError(_DOES_NOT_OPEN) from None
+
+
+def _is_kept(wrapped: bytes) -> bool:
+    return len(wrapped) <= _MAX_KEPT_JWE
+
+
+def _read(wrapped: bytes) -> jwe.Flat:
+    parsed = jwe.parse(wrapped)
+    # many recipients would have many private operations made for one request
+    if len(parsed.recipients) != 1 or not parsed.recipients[0].is_supported:
+        raise MalformedError("the JWE is not for one recipient by an allowed algorithm")
+    return jwe.flatten(parsed, parsed.recipients[0])
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _read_before(_mark: object, wrapped: bytes) -> jwe.Flat:
+    """Every host that starts an image sends the same one; what is kept of it is encrypted.
+
+    ``_mark`` is the key's own: whoever has another key cannot tell by the time it takes what was
+    opened here.
+    """
+    return _read(wrapped)
 
 
 class HybridKey:
