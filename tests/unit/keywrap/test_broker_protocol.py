@@ -94,3 +94,10 @@ def test_packets_that_stay_decoded_are_few_and_short() -> None:
     assert protocol._packet_before.cache_info() == before
     first, second = (protocol.parse_request(document(packet="bm93")) for _ in range(2))
     assert first.packet is second.packet
+
+
+@given(st.text(max_size=20), st.integers(0, 2**40), st.text(max_size=9), st.binary(max_size=99))
+def test_answers_are_what_json_writes(request: str, time: int, kem: str, sealed: bytes) -> None:
+    members = {"v": 1, "request": request, "time": time, "kem": kem, "sealed": b64.encode(sealed)}
+    written = protocol.ReleaseAnswer(request, time, kem, sealed).encode()
+    assert written == json.dumps(members, separators=(",", ":")).encode()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from boltseal.errors import IntegrityError, LimitExceededError, MalformedError
@@ -81,8 +82,6 @@ def seal(request: ReleaseRequest, body: bytes, secret: bytes, identifier: str, t
     Raises MalformedError when the request's public key is none, LimitExceededError for a secret
     over MAX_SECRET_BYTES.
     """
-    from cryptography.hazmat.primitives.asymmetric import x25519
-
     if len(secret) > MAX_SECRET_BYTES:
         raise LimitExceededError(f"the secret is over the limit of {MAX_SECRET_BYTES} bytes")
     info = binding(body, request.kem, identifier, time)
@@ -91,6 +90,8 @@ def seal(request: ReleaseRequest, body: bytes, secret: bytes, identifier: str, t
         if request.kem == XWING:
             key = hybrid.PublicKey(request.public).load()
         else:
+            from cryptography.hazmat.primitives.asymmetric import x25519
+
             key = x25519.X25519PublicKey.from_public_bytes(request.public)
         sealed = _suite(request.kem).encrypt(secret, key, info=info)
     except Exception:  # noqa: BLE001  whatever the library raises; X25519 refuses a zero result
@@ -105,6 +106,7 @@ def binding(body: bytes, kem: str, identifier: str, time: int) -> bytes:
     return f"boltseal broker release/1 {suite} {digest} {identifier} {time}".encode()
 
 
+@cache  # asked for with the names of KEMs alone that are known
 def _suite(kem: str) -> hpke.Suite:
     from cryptography.hazmat.primitives import hpke
 
