@@ -6,7 +6,15 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from boltseal.cli import broker_audit, broker_keys, broker_policy, broker_rules, options
+from boltseal.cli import (
+    broker_audit,
+    broker_certificate,
+    broker_keys,
+    broker_policy,
+    broker_root,
+    broker_rules,
+    options,
+)
 from boltseal.cli import broker_shared as shared
 from boltseal.cli.output import printable
 
@@ -42,6 +50,8 @@ _MODULES: dict[str, tuple[str, Any]] = {
     "admin": ("make, list and revoke administrators", broker_rules.ADMIN),
     "releases": ("list who asked for keys, or explain one decision", broker_rules.RELEASES),
     "audit": ("export, verify and report the audit", broker_audit),
+    "root": ("exchange the root key, which opens the database", broker_root),
+    "certificate": ("show or renew the certificate of the server", broker_certificate),
     "backup": ("copy the database into a file, while the broker goes on", broker_rules.BACKUP),
     "restore": ("fill an empty database from a backup", broker_rules.RESTORE),
 }

@@ -25,6 +25,7 @@ examples:
   boltseal broker audit verify acme.jsonl --public-key audit.pem --kept checkpoints.txt
   boltseal broker audit verify
   boltseal broker audit report sha256:… --html report.html
+  boltseal broker audit rotate-key >> checkpoints.txt
 """
 RELEASES_EXAMPLES = """\
 examples:
@@ -84,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checkpoints.add_argument(
         "--public-key", action="store_true", help="print the keys that verify them, in PEM"
     )
+    add("rotate-key", "sign with a new key from now on; the ones before go on verifying")
     broker_report.add_arguments(
         add("report", "who could open an image, who did, and when policies changed")
     )
@@ -96,6 +98,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         "verify": _verify,
         "checkpoints": _checkpoints,
         "report": broker_report.run,
+        "rotate-key": _rotate_key,
     }
     return steps[args.step](args, output)
 
@@ -265,6 +268,31 @@ def _checkpoints(args: argparse.Namespace, output: Output) -> int:
     for one in found:
         output.result(str(one))
     output.document(lambda: {"checkpoints": [str(one) for one in found]})
+    return 0
+
+
+def _rotate_key(args: argparse.Namespace, output: Output) -> int:
+    import time
+
+    from boltseal.broker.audit import signing
+    from boltseal.broker.service.access import SYSTEM
+
+    with shared.opened(args) as broker:
+        signer = signing.Signer.open(broker.database, broker.safe)
+        before = signer.key
+        made = signing.rotate_key(broker.database, signer, SYSTEM.name, int(time.time()))
+    output.note(f"record {made.last.seq} names the new key {made.fingerprint}")
+    output.note(f"the last that {before} signs is this checkpoint, to be kept somewhere else:")
+    output.result(str(made.last))
+    output.note("give auditors all keys: boltseal broker audit checkpoints --public-key")
+    output.document(
+        lambda: {
+            "fingerprint": made.fingerprint,
+            "public_key": made.public,
+            "replaced": before,
+            "checkpoint": str(made.last),
+        }
+    )
     return 0
 
 

@@ -47,6 +47,34 @@ def test_a_file(tmp_path: Path) -> None:
         create_file(str(path))
 
 
+def test_a_file_that_was_put_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "root.key"
+    create_file(str(path))
+    found = open_root(f"file:{path}")
+    assert found.again() is None
+    assert isinstance(found, FileRoot)
+    assert FileRoot(found.key).again() is None  # of no file
+    create_file(str(tmp_path / "new"), like=str(path))
+    (tmp_path / "new").replace(path)
+    other = found.again()
+    assert other is not None
+    assert other.label != found.label
+    assert other.again() is None
+    path.chmod(0o644)
+    assert found.again() is None  # nobody takes a key that others can read
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+def test_a_new_file_is_for_whom_the_one_before_was(tmp_path: Path) -> None:
+    path, new = tmp_path / "root.key", tmp_path / "root.key.new"
+    create_file(str(path))
+    os.chown(path, 65532, 65533)
+    path.chmod(0o400)
+    create_file(str(new), like=str(path))
+    found = new.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65532, 65533, 0o400)
+
+
 def test_another_file_opens_nothing(tmp_path: Path) -> None:
     one, other = FileRoot(os.urandom(32)), FileRoot(os.urandom(32))
     assert one.label != other.label

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from sqlalchemy import select, text, update
 
 from boltseal.broker.backup import backup
-from boltseal.broker.keys.exchange import add_root, prepare_root, retire_others
-from boltseal.broker.keys.root import FileRoot
+from boltseal.broker.keys.exchange import add_root, known_roots, prepare_root, retire_others
+from boltseal.broker.keys.root import FileRoot, create_file, open_root
 from boltseal.broker.keys.safe import Place, Safe
 from boltseal.broker.model import DEFAULT, KeyState, KeyVersion, RefusedError
-from boltseal.broker.service import keys
+from boltseal.broker.service import keys, tenants
 from boltseal.broker.service.access import SYSTEM
 from boltseal.broker.store import tables
 from boltseal.broker.store.database import Database
@@ -127,6 +127,53 @@ def test_a_root_key_is_exchanged_without_a_pause(
     # a replica that was given the new key before goes on
     keys.rotate(database, SYSTEM, renewed, PATH)
     assert Safe.open(database, OTHER).private(_version(database, 3))
+
+
+def test_a_safe_goes_on_with_the_root_key_that_is_in_the_file_now(
+    database: Database, open_database: Callable[[], Database], tmp_path: Path
+) -> None:
+    path, new = tmp_path / "root.key", tmp_path / "new"
+    create_file(str(path))
+    create_file(str(new))
+    safe = prepare_root(database, open_root(f"file:{path}"), "somebody", NOW)
+    tenants.create_tenant(database, SYSTEM, DEFAULT)
+    tenants.create_project(database, SYSTEM, DEFAULT, DEFAULT)
+    keys.create(database, SYSTEM, safe, PATH, algorithm="p256")
+    private = safe.private(_version(database))
+    replica, other = (Safe.open(open_database(), open_root(f"file:{path}")) for _ in range(2))
+    label = replica.root.label
+    add_root(database, safe, open_root(f"file:{new}"), "somebody", NOW)
+    new.replace(path)
+    renewed = Safe.open(database, open_root(f"file:{path}"))
+    assert replica.private(_version(database)) == private
+    assert replica.root.label == label  # what it has opens it still
+    retire_others(database, renewed, "somebody", NOW, is_newest=True)
+    assert replica.private(_version(database)) == private
+    assert replica.root.label == renewed.root.label != label
+    keys.rotate(database, SYSTEM, other, PATH)  # one that seals before it opens anything
+    assert renewed.private(_version(database, 2))
+    path.unlink()
+    assert replica.private(_version(database, 2))  # from now on the file is of no use
+    retire_others(database, renewed, "somebody", NOW)
+    create_file(str(path))
+    with pytest.raises(KeyServiceError, match="does not open the broker's database"):
+        Safe.open(database, open_root(f"file:{path}"))
+
+
+def test_who_is_retired_is_the_one_that_was_said(sqlite: Database) -> None:
+    safe = furnish(sqlite)
+    with pytest.raises(RefusedError, match="no other root key"):
+        retire_others(sqlite, safe, "somebody", NOW, is_newest=True)
+    add_root(sqlite, safe, OTHER, "somebody", NOW - 10)  # a clock that went back
+    assert [one.label for one in known_roots(sqlite)] == [ROOT.label, OTHER.label]
+    newer = Safe.open(sqlite, OTHER)
+    with pytest.raises(RefusedError, match=f"{OTHER.label} was added after"):
+        retire_others(sqlite, safe, "somebody", NOW, is_newest=True)
+    with pytest.raises(RefusedError, match="the newest one itself"):
+        retire_others(sqlite, newer, "somebody", NOW, is_newest=False)
+    assert len(known_roots(sqlite)) == 2
+    retire_others(sqlite, safe, "somebody", NOW, is_newest=False)
+    assert [one.label for one in known_roots(sqlite)] == [ROOT.label]
 
 
 def test_a_replica_seals_with_the_data_key_of_now(

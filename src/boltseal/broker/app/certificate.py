@@ -30,8 +30,13 @@ def authority() -> tuple[bytes, bytes]:
     return _pem(builder.sign(key, hashes.SHA256())), _private(key)
 
 
-def server(authority_pem: bytes, authority_key: bytes, hosts: Sequence[str]) -> tuple[bytes, bytes]:
-    """A server's certificate and private key in PEM, for these names and IP addresses."""
+def server(
+    authority_pem: bytes, authority_key: bytes, hosts: Sequence[str], key_pem: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """A server's certificate and private key in PEM, for these names and IP addresses.
+
+    With ``key_pem`` it is for that private key. It ends no later than the authority's does.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,11 +45,21 @@ def server(authority_pem: bytes, authority_key: bytes, hosts: Sequence[str]) -> 
 
     issuer = x509.load_pem_x509_certificate(authority_pem)
     issuer_key: Any = load_pem_private_key(authority_key, None)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key: Any = (
+        ec.generate_private_key(ec.SECP256R1())
+        if key_pem is None
+        else load_pem_private_key(key_pem, None)
+    )
     names = [_general_name(one) for one in dict.fromkeys(hosts)]
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     builder = (
-        _builder(_name("Boltseal key broker"), issuer.subject, key.public_key(), _SERVER_DAYS)
+        _builder(
+            _name("Boltseal key broker"),
+            issuer.subject,
+            key.public_key(),
+            _SERVER_DAYS,
+            until=issuer.not_valid_after_utc,
+        )
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(is_authority=False), critical=True)
@@ -54,10 +69,13 @@ def server(authority_pem: bytes, authority_key: bytes, hosts: Sequence[str]) -> 
     return _pem(builder.sign(issuer_key, hashes.SHA256())), _private(key)
 
 
-def _builder(subject: Any, issuer: Any, public: Any, days: int) -> Any:
+def _builder(
+    subject: Any, issuer: Any, public: Any, days: int, *, until: datetime | None = None
+) -> Any:
     from cryptography import x509
 
     now = datetime.now(UTC)
+    end = now + timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -65,7 +83,7 @@ def _builder(subject: Any, issuer: Any, public: Any, days: int) -> Any:
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _EARLIER)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(end if until is None else min(end, until))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
 

@@ -27,8 +27,9 @@ ROOT_FILE: Final = "root.key"
 DATABASE_FILE: Final = "broker.db"
 DATABASE_URL_FILE: Final = "database.url"
 AUTHORITY: Final = "tls/ca.pem"
+AUTHORITY_KEY: Final = "tls/ca.key"
 _DATABASE: Final = (DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm")
-_TLS: Final = (AUTHORITY, "tls/ca.key", "tls/server.pem", "tls/server.key", "tls")
+_TLS: Final = (AUTHORITY, AUTHORITY_KEY, "tls/server.pem", "tls/server.key", "tls")
 _MADE: Final = (config.FILE, DATABASE_URL_FILE, ROOT_FILE, *_DATABASE, *_TLS)
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -149,17 +150,7 @@ def _make_tls(folder: str, wanted: Wanted) -> None:
     hosts = [one for one in hosts if one not in ("0.0.0.0", "::")]  # noqa: S104  not to listen
     pem, key = certificate.authority()
     _write(os.path.join(folder, AUTHORITY), pem, 0o644)
-    _write(os.path.join(folder, "tls/ca.key"), key, 0o600)
-    renew(folder, hosts)
-
-
-def renew(folder: str, hosts: list[str]) -> None:
-    """Another server certificate by the authority that ``init`` made."""
-    with storage_errors("reading the broker's own authority"):
-        with open(os.path.join(folder, AUTHORITY), "rb") as file:
-            pem = file.read()
-        with open(os.path.join(folder, "tls/ca.key"), "rb") as file:
-            key = file.read()
+    _write(os.path.join(folder, AUTHORITY_KEY), key, 0o600)
     server_pem, server_key = certificate.server(pem, key, hosts)
     _write(os.path.join(folder, "tls/server.key"), server_key, 0o600)
     _write(os.path.join(folder, "tls/server.pem"), server_pem + pem, 0o644)

@@ -7,9 +7,10 @@ the old root key and an old copy of the database learns nothing of what comes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, func, select, tuple_, update
 
 from boltseal.broker.keys.safe import (
     Place,
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 _BATCH: Final = 500  # rows in memory at a time
 
 
+@dataclass(frozen=True, slots=True)
+class KnownRoot:
+    """A root key that opens the database: its label, and since when (seconds since 1970)."""
+
+    label: str
+    created: int
+
+
+def known_roots(database: Database) -> list[KnownRoot]:
+    """Those that open the database as it is now, the newest last."""
+    with database.read() as connection:
+        return _known(connection)
+
+
 def prepare_root(database: Database, root: RootKey, actor: str, now: int) -> Safe:
     """The safe of a new database: its first data key, under this root key.
 
@@ -54,24 +69,29 @@ def prepare_root(database: Database, root: RootKey, actor: str, now: int) -> Saf
 def add_root(database: Database, safe: Safe, root: RootKey, actor: str, now: int) -> None:
     """Let another root key open the database as well.
 
-    Raises RefusedError ``conflict`` when it does already.
+    Raises RefusedError ``conflict`` when it does already. It is always the newest, if need be by
+    a second: ``retire_others`` asks which one is.
     """
     details = {"root": root.label, "step": "added"}
     entry = AuditEntry(now, "", "system", "done", actor, "root key", details=details)
     with change(database, actor, "", entry) as connection:
-        table = tables.root_keys
-        known = connection.execute(select(table.c.root).where(table.c.root == root.label)).first()
-        if known is not None:
+        known = _known(connection)
+        if any(one.label == root.label for one in known):
             raise RefusedError("conflict", "this root key opens the database already")
+        now = max([now, *(one.created + 1 for one in known)])
         safe.refresh(connection)
         for generation, key in safe.data_keys().items():
             store_data_key(connection, root, generation, key, now)
 
 
-def retire_others(database: Database, safe: Safe, actor: str, now: int) -> int:
+def retire_others(
+    database: Database, safe: Safe, actor: str, now: int, *, is_newest: bool | None = None
+) -> int:
     """Seal everything anew, so that the safe's root key alone opens it; how many keys there were.
 
-    Replicas that have another root key cannot release anything from then on.
+    Replicas that have another root key cannot release anything from then on. So the caller may say
+    whether the safe's root key is the newest one (``is_newest``): where it is not so, or no other
+    one opens the database, RefusedError ``conflict`` is raised and nothing is changed.
     """
     entry = AuditEntry(
         now,
@@ -85,6 +105,8 @@ def retire_others(database: Database, safe: Safe, actor: str, now: int) -> int:
     try:
         with change(database, actor, "", entry) as connection:
             safe.refresh(connection)
+            if is_newest is not None:
+                _check_order(_known(connection), safe.root.label, is_newest=is_newest)
             generation = add_data_key(connection, safe.root, now)
             count = _versions(connection, safe) + _own(connection, safe)
             table = tables.root_keys
@@ -93,6 +115,22 @@ def retire_others(database: Database, safe: Safe, actor: str, now: int) -> int:
         safe.forget()  # were the transaction undone, its data key would be of no generation
     database.scrub()
     return count
+
+
+def _known(connection: Connection) -> list[KnownRoot]:
+    table = tables.root_keys
+    since = func.min(table.c.created)
+    query = select(table.c.root, since).group_by(table.c.root).order_by(since, table.c.root)
+    return [KnownRoot(label, created) for label, created in connection.execute(query)]
+
+
+def _check_order(known: list[KnownRoot], label: str, *, is_newest: bool) -> None:
+    if len(known) < 2:
+        raise RefusedError("conflict", "no other root key opens the database")
+    if is_newest and known[-1].label != label:
+        raise RefusedError("conflict", f"{known[-1].label} was added after the root key in use")
+    if not is_newest and known[-1].label == label:
+        raise RefusedError("conflict", "the root key in use is the newest one itself")
 
 
 def _versions(connection: Connection, safe: Safe) -> int:

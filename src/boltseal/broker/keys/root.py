@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from boltseal._io.files import open_regular, read_bounded, storage_errors, sync_directory, write_all
-from boltseal.errors import KeyFileError, KeyServiceError, NotFoundError, UsageError
+from boltseal.errors import (
+    BoltsealError,
+    KeyFileError,
+    KeyServiceError,
+    NotFoundError,
+    UsageError,
+)
 from boltseal.keywrap import parse
 from boltseal.keywrap.base import NotMyKeyError
 
@@ -41,12 +47,16 @@ class RootKey(Protocol):
     def unwrap(self, wrapped: bytes) -> bytes:
         """Raises NotMyKeyError when another root key wrapped it."""
 
+    def again(self) -> RootKey | None:
+        """The root key that the same spelling names now, None when that is this one."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileRoot:
-    """32 random bytes in a file that nobody but the broker may read."""
+    """32 random bytes in a file (``path``) that nobody but the broker may read."""
 
     key: bytes = field(repr=False)
+    path: str | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -68,6 +78,17 @@ class FileRoot:
         except (InvalidTag, ValueError):
             raise NotMyKeyError("another root key wrapped it, or it was changed") from None
 
+    def again(self) -> FileRoot | None:
+        """Another file is there now: so a broker that runs goes on with another root key.
+
+        None, too, when it cannot be read: what this key does not open has an error of its own.
+        """
+        try:
+            found = None if self.path is None else FileRoot(_read(self.path), self.path)
+        except BoltsealError:
+            return None
+        return None if found == self else found
+
 
 @dataclass(frozen=True, slots=True)
 class NamedRoot:
@@ -87,6 +108,9 @@ class NamedRoot:
     def unwrap(self, wrapped: bytes) -> bytes:
         return self.identity.unwrap(self.recipient.wrapper.scheme, wrapped)
 
+    def again(self) -> None:
+        """Who names another key starts the broker anew."""
+
 
 def open_root(
     spelling: str, options: KeyOptions | None = None, *, recipient: str | None = None
@@ -100,7 +124,7 @@ def open_root(
     if scheme == "file":
         if recipient is not None:
             raise UsageError("a root key in a file has no recipient beside it")
-        return FileRoot(_read(rest))
+        return FileRoot(_read(rest), os.path.abspath(rest))
     if recipient is None:
         if scheme not in _SAME_BOTH_WAYS:
             raise UsageError(
@@ -129,12 +153,20 @@ def check_root(root: RootKey) -> None:
     )
 
 
-def create_file(path: str) -> None:
-    """A new root key, mode 0600; never over an existing file. Raises StorageError."""
+def create_file(path: str, *, like: str | None = None) -> None:
+    """A new root key, mode 0600; never over an existing file. Raises StorageError.
+
+    It gets the owner and the mode of ``like``, which another user's broker may have to read.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with storage_errors(f"creating the root key {path}"):
         fd = os.open(path, flags, 0o600)
         try:
+            if like is not None:
+                found = os.stat(like)
+                if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(fd, found.st_uid, found.st_gid)
+                os.fchmod(fd, stat.S_IMODE(found.st_mode))
             write_all(fd, os.urandom(ROOT_BYTES), 0)
             os.fsync(fd)
         finally:
