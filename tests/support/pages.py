@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from support.images import GZIP, Layout, add_manifest, tar_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _END = re.compile(r"\x01(\d+)\x02\n?")
@@ -107,15 +107,26 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_page(document: Path, environment: Mapping[str, str]) -> None:
-    """Run every example of a page in one bash session, and compare."""
-    found = examples(document)
+def run_page(
+    document: Path,
+    environment: Mapping[str, str],
+    *,
+    app: Callable[[Path], None] = make_app,
+    without: str | None = None,
+) -> None:
+    """Run every example of a page in one bash session, and compare.
+
+    ``app`` makes the layout `app`; commands that begin with ``without`` are left out.
+    """
+    every = examples(document)
+    found = [one for one in every if without is None or not one.command.startswith(without)]
     assert found, f"{document.name} has no example"
+    assert without is None or len(found) < len(every), f"{document.name} has no {without}"
     with short_folder() as folder:
         home, work = folder / "home", folder / "work"
         home.mkdir(mode=0o700)
         work.mkdir()
-        make_app(work / "app")
+        app(work / "app")
         printed = _run([one.command for one in found], work, home, environment)
     for one, (output, code) in zip(found, printed, strict=True):
         shown, expected = masked(output.splitlines()), masked(one.expected)
