@@ -57,24 +57,32 @@ def presented(connection: HTTPConnection) -> Presented:
     certificate to whatever page has it ask, so what it says to come from another page is
     ``malformed`` with one. Nothing else that a header says is looked at.
     """
-    return presented_in(connection.scope)
-
-
-def presented_in(scope: Scope) -> Presented:
-    """The same from ASGI's own form of a request."""
+    scope = connection.scope
     peer: Peer = scope.get("extensions", {}).get(PEER, _NOBODY)
-    bearer = None
+    token = None
     for name, value in scope["headers"]:
         if peer.chain and (
             name == b"origin" or (name == b"sec-fetch-site" and value not in _OWN_SITE)
         ):
             raise RefusedError("malformed", "a page in a browser asked, with its certificate")
         if name == b"authorization":
-            text = value.decode("latin-1")
-            if text[: len(_SCHEME)].lower() != _SCHEME or not text[len(_SCHEME) :].strip():
+            token = bearer(value)
+            if token is None:
                 raise RefusedError("malformed", "the Authorization header holds no bearer token")
-            bearer = text[len(_SCHEME) :].strip()
-    return Presented(peer.chain, bearer, address=peer.address)
+    return Presented(peer.chain, token, address=peer.address)
+
+
+def bearer(value: bytes) -> str | None:
+    """The token of an Authorization header; None when it holds none."""
+    text = value.decode("latin-1")
+    if text[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return text[len(_SCHEME) :].strip() or None
+
+
+def headers(*, tls: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """What every answer has."""
+    return (*_HEADERS, _STRICT) if tls else _HEADERS
 
 
 class Outermost:
@@ -83,7 +91,7 @@ class Outermost:
     def __init__(self, app: ASGIApp, replica: Replica) -> None:
         self._app = app
         self._replica = replica
-        self._headers = (*_HEADERS, _STRICT) if replica.settings.tls else _HEADERS
+        self._headers = headers(tls=replica.settings.tls is not None)
         self._counted: dict[tuple[str, int], Callable[[], None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,9 +103,9 @@ class Outermost:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = message.setdefault("headers", [])
-                names = {name for name, _ in headers}
-                headers += [one for one in self._headers if one[0] not in names]
+                given = message.setdefault("headers", [])
+                names = {name for name, _ in given}
+                given += [one for one in self._headers if one[0] not in names]
                 self._count(scope, message["status"])
             await send(message)
 

@@ -19,7 +19,6 @@ from boltseal.broker.app import (
     routes_public,
     routes_rules,
 )
-from boltseal.broker.app.direct import Direct
 from boltseal.broker.model import RefusedError
 from boltseal.errors import BoltsealError
 
@@ -33,7 +32,7 @@ TITLE = "Boltseal key broker"
 
 def make_app(replica: Replica) -> ASGIApp:
     """What a server runs. ``replica`` is started by whoever made it."""
-    return answers.Outermost(Direct(make_api(replica), replica), replica)
+    return answers.Outermost(make_api(replica), replica)
 
 
 def make_api(replica: Replica | None) -> FastAPI:

@@ -22,7 +22,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import uvicorn
 
-from boltseal.broker.app import logs, tls_protocol
+from boltseal.broker.app import direct, logs, tls_protocol
 from boltseal.broker.app.asgi import make_app
 from boltseal.broker.app.metrics import CONTENT_TYPE, Metrics
 from boltseal.broker.app.replica import Replica
@@ -68,7 +68,7 @@ class Broker(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 make_app(self.replica),
-                http=tls_protocol.of(edge),
+                http=direct.of(edge, self.replica),
                 ws="none",
                 loop="uvloop",
                 lifespan="off",

@@ -2,7 +2,7 @@
 
 A request is refused here, before anything of the application runs, when its head or its body is too
 large or too slow, or when it can be read in two ways. What comes further on that connection is
-dropped.
+dropped. ``direct.Connection`` adds how releases are answered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_BODY_BYTES: Final = 512 * 1024
 MAX_BODIES_BYTES: Final = 64 * 1024 * 1024  # of all requests that are under way
 PEER: Final = "boltseal"  # in the scope's extensions
 _MARGIN = 4096  # bytes
-_RELEASE: Final = wire.PATH.encode()
+RELEASE: Final = wire.PATH.encode()
 _ONCE: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization"))
 _EARLY = {
     431: "too-large",
@@ -68,6 +68,7 @@ class Protocol(HttpToolsProtocol):
     """One connection. ``edge`` is set by a subclass for each server."""
 
     edge: Edge
+    _is_over = False  # what comes further is dropped
 
     def __init__(self, *args: Any, closed: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -77,7 +78,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It no longer counts."""
         super().connection_lost(exc)
-        self._let_go(self._arriving + self._whole)
+        self._is_over = True
+        self.edge.bodies.held -= self._arriving + self._whole
         self._arriving = self._whole = 0
         self._closed()
 
@@ -89,27 +91,27 @@ class Protocol(HttpToolsProtocol):
         if tls is not None:
             chain = chain_of(tls)
         peer = Peer(self.client[0] if self.client else "", chain)
+        self.peer = peer
         self._extensions: dict[str, Any] = {PEER: peer}
-        self._address = peer.address
-        self._is_refused = False
         self._in_head = True
         self._head = self._body = 0
         self._since: float | None = self.loop.time()  # when what is awaited began
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head that does not end: the parser would keep all of it."""
-        if self._is_refused:
+        if self._is_over:
             return
         if self._in_head:
             self._head += len(data)
         super().data_received(data)
-        if self._in_head and self._head > MAX_HEAD_BYTES and not self._is_refused:
+        if self._in_head and self._head > MAX_HEAD_BYTES and not self._is_over:
             self.refuse(431, "a head over the limit")
 
     def on_message_begin(self) -> None:
-        """A request starts."""
-        super().on_message_begin()
-        self.scope["extensions"] = self._extensions
+        """A request starts. The application's form of it is made when it gets that far."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._since = self.loop.time()
         self._in_head = True
         self._body = 0
@@ -118,17 +120,26 @@ class Protocol(HttpToolsProtocol):
         """Refuse what is too large or ambiguous before the application hears of it."""
         self._in_head = False
         self._head = 0
-        if self._is_refused:
+        if self._is_over:
             return
         problem = self._problem()
         if problem is not None:
             self.refuse(*problem)
             return
+        self.begin()
+
+    def begin(self) -> None:
+        """A head that is in order: the application's, here."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, which may come without a length before it."""
-        if self._is_refused:
+        if self._is_over:
             return
         self._body += len(body)
         if self._body > self._most_body():
@@ -140,39 +151,47 @@ class Protocol(HttpToolsProtocol):
             return
         bodies.held += len(body)
         self._arriving += len(body)
+        self.piece(body)
+
+    def piece(self, body: bytes) -> None:
+        """Some of a body, within the bounds."""
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of it is here."""
         self._since = None
         self._whole, self._arriving = self._whole + self._arriving, 0
-        if not self._is_refused:
-            super().on_message_complete()
+        if not self._is_over:
+            self.end()
+
+    def end(self) -> None:
+        """A request that is whole."""
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Nobody needs what was sent any more."""
-        self._let_go(self._whole)
-        self._whole = 0
+        self.let_go()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is not HTTP."""
-        self.refuse(400, "not HTTP")
+        """What is not HTTP, unless something before it was refused already."""
+        if not self._is_over:
+            self.refuse(400, "not HTTP")
 
     def look(self, now: float) -> None:
         """Called about once a second: end what takes too long."""
         since, bounds = self._since, self.edge.bounds
-        if since is None or self._is_refused or self.transport is None:
+        if since is None or self._is_over or self.transport is None:
             return
         if now - since > (bounds.header_seconds if self._in_head else bounds.body_seconds):
             self.refuse(408, "a slow head" if self._in_head else "a slow body")
 
     def refuse(self, status: int, why: str) -> None:
         """Say so, if no other answer is under way on this connection, and close it."""
-        self._is_refused = True
+        self._is_over = True
         self._since = None
         code = _EARLY[status]
-        self.edge.refused(why, code, self._address)
+        self.edge.refused(why, code, self.peer.address)
         cycle: Any = self.cycle  # None before the first request
         is_free = cycle is None or cycle.response_complete or not cycle.response_started
         if cycle is not None and not cycle.response_complete:
@@ -188,12 +207,14 @@ class Protocol(HttpToolsProtocol):
             self.transport.write(b"".join((*head, body)))
         self.transport.close()
 
-    def _let_go(self, count: int) -> None:
-        self.edge.bodies.held -= count
+    def let_go(self) -> None:
+        """What was sent is needed no more."""
+        self.edge.bodies.held -= self._whole
+        self._whole = 0
 
     def _most_body(self) -> int:
         # one that is a little too large is read to its end, and so refused with a record
-        return wire.MAX_REQUEST_BYTES + _MARGIN if self.url == _RELEASE else MAX_BODY_BYTES
+        return wire.MAX_REQUEST_BYTES + _MARGIN if self.url == RELEASE else MAX_BODY_BYTES
 
     def _problem(self) -> tuple[int, str] | None:
         headers = self.headers
@@ -214,8 +235,3 @@ class Protocol(HttpToolsProtocol):
         if int(once.get(b"content-length", 0)) > self._most_body():
             return 413, "a body over the limit"
         return None
-
-
-def of(edge: Edge) -> type[Protocol]:
-    """The class of one server's connections."""
-    return type("BrokerProtocol", (Protocol,), {"edge": edge})
