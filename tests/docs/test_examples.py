@@ -21,7 +21,8 @@ ACTIONS = {
     "hook": ("check", "print-config"),
     "broker": (
         *("init", "serve", "key", "tenant", "project", "trust", "policy", "revoke", "unrevoke"),
-        *("revocations", "limits", "admin", "releases", "audit", "backup", "restore"),
+        *("revocations", "limits", "admin", "releases", "audit", "root", "certificate"),
+        *("backup", "restore"),
         *("migrate", "openapi"),
     ),
 }

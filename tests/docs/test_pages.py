@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = [
     *sorted((ROOT / "docs" / "how-to" / "keys").glob("*.md")),
+    ROOT / "docs" / "broker" / "own-keys.md",
     ROOT / "docs" / "how-to" / "bulk.md",
     ROOT / "docs" / "how-to" / "choosing-layers.md",
     ROOT / "docs" / "how-to" / "cri-o.md",
