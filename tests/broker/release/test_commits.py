@@ -49,7 +49,7 @@ class _Dead:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def execute(self, *_: object) -> None:
+    def __getattr__(self, _name: str) -> None:
         raise self._error
 
 
@@ -66,14 +66,14 @@ class Breaking:
         return getattr(self._database, name)
 
     @contextmanager
-    def begin_write(self) -> Iterator[Any]:
+    def begin_locked(self) -> Iterator[Any]:
         breaks = self.left > 0
         self.left -= breaks
         gone = RefusedError("unavailable", "the database failed: it is gone")
         if breaks and self._when == "before":
             raise gone
-        with self._database.begin_write() as connection:
-            yield _Dead(gone) if breaks and self._when == "within" else connection
+        with self._database.begin_locked() as (connection, head):
+            yield _Dead(gone) if breaks and self._when == "within" else connection, head
             if breaks and self._when == "at":
                 raise gone
         self.committed += 1

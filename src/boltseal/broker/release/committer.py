@@ -14,12 +14,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sqlalchemy import select
-
 from boltseal.broker.audit import chain, record
 from boltseal.broker.model import RefusedError
 from boltseal.broker.release import limits, nonces
-from boltseal.broker.store import tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,18 +25,18 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from boltseal.broker.audit.record import Prepared
+    from boltseal.broker.store.database import Head
 
 STALE: Final = "stale"  # the epoch has moved: decide again
 _TRIES = 3  # of a transaction that certainly was not committed
 _PAUSE = 0.05  # seconds before the next one, times its number
 _TICK = 1.0  # seconds
-_EPOCH = select(tables.head.c.epoch).where(tables.head.c.id == 1)
 
 
 class Database(Protocol):
     """What is needed of the store."""
 
-    def begin_write(self) -> AbstractContextManager[Connection]:
+    def begin_locked(self) -> AbstractContextManager[tuple[Connection, Head]]:
         """A transaction that has locked the head row, and commits at its end."""
 
 
@@ -211,9 +208,9 @@ class Committer:
             attempt += 1
             has_begun, outcomes = False, None
             try:
-                with self._database.begin_write() as connection:
+                with self._database.begin_locked() as (connection, head):
                     has_begun = True
-                    outcomes = self._decide(connection, items)
+                    outcomes = self._decide(connection, head, items)
             except Exception as error:  # noqa: BLE001  whatever the database's library raises
                 is_passing = isinstance(error, RefusedError) and error.code == "unavailable"
                 if outcomes is not None:
@@ -228,39 +225,36 @@ class Committer:
                 self._count(outcomes)
                 return outcomes
 
-    def _decide(self, connection: Connection, items: list[Item]) -> list[Outcome]:
+    def _decide(self, connection: Connection, head: Head, items: list[Item]) -> list[Outcome]:
         """Inside the transaction: what becomes of each item, and its record."""
-        epoch = connection.execute(_EPOCH).scalar_one()
-        current = [one for one in items if one.epoch is None or one.epoch == epoch]
+        current = [one for one in items if one.epoch is None or one.epoch == head.epoch]
         if not current:
             return [Outcome(STALE)] * len(items)
         now = max(one.now for one in current)
-        used = nonces.used(connection, [one.nonce for one in current if one.nonce is not None])
+        unused = nonces.use(
+            connection,
+            [(one.nonce, one.nonce_expires) for one in current if one.nonce is not None],
+        )
         usage = limits.Usage(connection, [count for one in current for count in one.counts], now)
-        kept: list[tuple[bytes, int]] = []
-        outcomes: dict[int, Outcome] = {}
-        for one in current:
-            outcomes[id(one)] = outcome = self._settle(one, used, usage)
-            if one.nonce is not None and outcome.code != "replayed":
-                used.add(one.nonce)
-                kept.append((one.nonce, one.nonce_expires))
+        outcomes = {id(one): self._settle(one, unused, usage) for one in current}
         records = [
             record.refuse(one.entry, found.code, found.detail)
             if (found := outcomes[id(one)]).code
             else one.entry
             for one in current
         ]
-        nonces.keep(connection, kept)
         usage.write()
-        chain.append(connection, records)
+        chain.append(connection, records, head)
         self._sweep(connection, now)
         stale = Outcome(STALE)
         return [outcomes.get(id(one), stale) for one in items]
 
     @staticmethod
-    def _settle(item: Item, used: set[bytes], usage: limits.Usage) -> Outcome:
-        if item.nonce is not None and item.nonce in used:
-            return Outcome("replayed", "its nonce was used before")
+    def _settle(item: Item, unused: set[bytes], usage: limits.Usage) -> Outcome:
+        if item.nonce is not None:
+            if item.nonce not in unused:
+                return Outcome("replayed", "its nonce was used before")
+            unused.remove(item.nonce)  # another one of this transaction may have it as well
         over = usage.take(item.counts)
         if over is None:
             return _STANDS

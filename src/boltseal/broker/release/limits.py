@@ -11,12 +11,11 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, delete, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 
-from boltseal.broker.store import tables
+from boltseal.broker.store import direct, tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,9 +33,8 @@ _MAX_SWEPT = 500  # rows of one sweep
 _IDLE = 2 * DAY  # seconds after which nobody needs a row any more
 _T = tables.usage.c
 _PLACE = tuple_(_T.tenant, _T.scope, _T.subject, _T.window)
-_FIND = select(_T.tenant, _T.scope, _T.subject, _T.window, _T.started, _T["count"]).where(
-    _PLACE.in_(bindparam("places", expanding=True))
-)
+_KEYS = ("tenant", "scope", "subject", "window")
+_VALUES = ("started", "count")
 _SWEEP = delete(tables.usage).where(
     _PLACE.in_(
         select(_T.tenant, _T.scope, _T.subject, _T.window)
@@ -98,8 +96,7 @@ class Usage:
         self._changed: set[Place] = set()
         places = list({place for one in wanted for place, _ in one.windows()})
         if places:
-            for *place, started, count in connection.execute(_FIND, {"places": places}):
-                self._rows[tuple(place)] = (started, count)
+            self._rows.update(direct.look_up(connection, tables.usage, _KEYS, _VALUES, places))
 
     def take(self, wanted: Sequence[Count]) -> Over | None:
         """Count one request; or which limit it is over, and count nothing."""
@@ -118,12 +115,8 @@ class Usage:
         """Put down what was counted."""
         if not self._changed:
             return
-        names = ("tenant", "scope", "subject", "window", "started", "count")
-        rows: list[dict[str, Any]] = [
-            dict(zip(names, (*place, *self._rows[place]), strict=True))
-            for place in sorted(self._changed)
-        ]
-        self._connection.execute(_UPSERTS[self._connection.dialect.name], rows)
+        rows = [(*place, *self._rows[place]) for place in sorted(self._changed)]
+        direct.put_over(self._connection, tables.usage, _KEYS + _VALUES, rows)
 
     def _current(self, place: Place) -> tuple[int, int]:
         started, count = self._rows.get(place, (self._now, 0))
@@ -180,14 +173,3 @@ def _short(subject: str) -> str:
     if len(subject) <= _MAX_SUBJECT and subject.isprintable():
         return subject
     return "sha256:" + hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()
-
-
-def _upsert(module: Any) -> Any:
-    statement = module.insert(tables.usage)
-    return statement.on_conflict_do_update(
-        index_elements=[_T.tenant, _T.scope, _T.subject, _T.window],
-        set_={"started": statement.excluded.started, "count": statement.excluded["count"]},
-    )
-
-
-_UPSERTS: Final[Mapping[str, Any]] = {"sqlite": _upsert(sqlite), "postgresql": _upsert(postgresql)}

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, delete, select
 
-from boltseal.broker.store import rows as plain
-from boltseal.broker.store import tables
+from boltseal.broker.store import direct, tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 MAX_SWEPT: Final = 2000  # rows of one sweep, so that no transaction becomes long by it
 _DIGEST_BYTES = 16
 _NONCE = tables.nonces.c.nonce
-_FIND = select(_NONCE).where(_NONCE.in_(bindparam("wanted", expanding=True)))
 _SWEEP = delete(tables.nonces).where(
     _NONCE.in_(
         select(_NONCE)
@@ -45,17 +43,11 @@ def expiry(now: int, time: int, window: int) -> int:
     return max(now, time) + 2 * window
 
 
-def used(connection: Connection, wanted: Sequence[bytes]) -> set[bytes]:
-    """Which of these were used before. The head row is locked: nobody adds any meanwhile."""
-    if not wanted:
+def use(connection: Connection, rows: Sequence[tuple[bytes, int]]) -> set[bytes]:
+    """Use up these nonces until they expire; which of them were not used before."""
+    if not rows:
         return set()
-    return {bytes(one) for one in connection.execute(_FIND, {"wanted": list(wanted)}).scalars()}
-
-
-def keep(connection: Connection, rows: Sequence[tuple[bytes, int]]) -> None:
-    """From now on these nonces are used, until they expire."""
-    if rows:
-        plain.put(connection, tables.nonces, ("nonce", "expires"), rows)
+    return direct.put_new(connection, tables.nonces, ("nonce", "expires"), rows)
 
 
 def sweep(connection: Connection, now: int) -> int:

@@ -19,7 +19,7 @@ from sqlalchemy import exc, func, select, text
 
 from boltseal._io.files import storage_errors
 from boltseal.broker.model import RefusedError
-from boltseal.broker.store import engines
+from boltseal.broker.store import direct, engines
 from boltseal.broker.store.pace import Pace, Turns
 from boltseal.broker.store.tables import head, metadata
 from boltseal.errors import ConflictError, MissingExtraError, NotFoundError, UnsupportedError
@@ -33,6 +33,7 @@ SCHEMA = "0001"  # the last step of the migrations
 TRIES = 4
 _PAUSE = 0.1  # seconds before the second try; twice as long before every other
 _LOCK_SECONDS = 10.0  # how long a writer waits for the others
+_LOCK = select(head.c.epoch, head.c.seq, head.c.hash).with_for_update()
 _MIGRATION_LOCK = 0x626F6C74  # any number that nobody else uses: PostgreSQL's advisory locks
 
 
@@ -102,7 +103,7 @@ class Database:
 
         if self.dialect == "sqlite":
             _create_file(str(self.url.database))
-        with self._transaction(is_writer=True, lock=False) as connection:
+        with self._transaction(is_writer=True, lock=False) as (connection, _):
             if self.dialect == "postgresql":  # replicas that start together take turns
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             found = _schema(connection)
@@ -118,7 +119,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of everything, and writes nothing."""
         self._check()
-        with self._transaction(is_writer=False, lock=False) as connection:
+        with self._transaction(is_writer=False, lock=False) as (connection, _):
             yield connection
 
     @contextmanager
@@ -128,9 +129,16 @@ class Database:
         It is durable when the block ends without an error. Raises RefusedError ``unavailable``, and
         ``conflict`` where a constraint is violated and the block does not handle that itself.
         """
-        self._check()
-        with self._transaction(is_writer=True, lock=True) as connection:
+        with self.begin_locked() as (connection, _):
             yield connection
+
+    @contextmanager
+    def begin_locked(self) -> Iterator[tuple[Connection, Head]]:
+        """The same, with the head row as it was when it was locked."""
+        self._check()
+        with self._transaction(is_writer=True, lock=True) as (connection, found):
+            assert found is not None
+            yield connection, found
 
     def scrub(self) -> None:
         """Have the database forget bytes that were deleted, as far as it can be made to at once.
@@ -156,7 +164,7 @@ class Database:
             raise NotFoundError(
                 f"there is no database {self.url.database}", hint="run: boltseal broker init"
             )
-        with self._transaction(is_writer=False, lock=False) as connection:
+        with self._transaction(is_writer=False, lock=False) as (connection, _):
             found = _schema(connection)
         _refuse_newer(found)
         if found != SCHEMA:
@@ -168,15 +176,17 @@ class Database:
         self._is_checked = True
 
     @contextmanager
-    def _transaction(self, *, is_writer: bool, lock: bool) -> Iterator[Connection]:
+    def _transaction(
+        self, *, is_writer: bool, lock: bool
+    ) -> Iterator[tuple[Connection, Head | None]]:
         in_line = is_writer and self.dialect == "sqlite"
         if in_line and not self._writers.acquire(timeout=_LOCK_SECONDS):
             raise RefusedError("unavailable", "the database is busy with other writers")
         try:
-            connection = self._begin(is_writer=is_writer, lock=lock)
+            connection, found = self._begin(is_writer=is_writer, lock=lock)
             try:
                 with _translated():
-                    yield connection
+                    yield connection, found
                     if is_writer:
                         connection.commit()
             finally:
@@ -185,7 +195,7 @@ class Database:
             if in_line:
                 self._writers.release()
 
-    def _begin(self, *, is_writer: bool, lock: bool) -> Connection:
+    def _begin(self, *, is_writer: bool, lock: bool) -> tuple[Connection, Head | None]:
         """A connection whose transaction is under way, with the head row locked if asked for."""
         left = TRIES
         while True:
@@ -195,10 +205,11 @@ class Database:
                 with _translated():
                     connection = engines.connect(self._engine, is_writer=is_writer)
                     if lock:
-                        connection.execute(select(head.c.id).with_for_update()).one()
-                    else:
-                        connection.execute(text("SELECT 1"))  # finds out whether it still lives
-                    return connection
+                        connection.begin()
+                        ((epoch, seq, link),) = direct.run(connection, _LOCK)
+                        return connection, Head(epoch, seq, link)
+                    connection.execute(text("SELECT 1"))  # finds out whether it still lives
+                    return connection, None
             except BaseException as error:
                 if connection is not None:
                     _give_back(connection)

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
+from boltseal.broker.store import arrays
 from boltseal.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _postgresql(url: URL, pool: int) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: object) -> None:
+        arrays.register(connection)
         with connection.cursor() as cursor:
             for statement in _POSTGRESQL:
                 cursor.execute(statement)

@@ -1,0 +1,187 @@
+"""The statements of every release, given to the driver as text that SQLAlchemy made once.
+
+SQLAlchemy takes longer over a statement, and over each value of a row, than the database does.
+It still opens, begins, commits and gives back the connection, and what fails here comes out as
+the error that it would have raised. Values are plain text, whole numbers and bytes; columns are
+named in the table's order.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, bindparam, exc, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from boltseal.broker.store import arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Dialect, Table, TableValuedAlias, Update
+    from sqlalchemy.sql import ClauseElement
+
+    Names = tuple[str, ...]
+    Row = tuple[Any, ...]
+
+
+def run(connection: Connection, statement: ClauseElement, **values: Any) -> list[Row]:
+    """What a statement finds, or nothing. Its text is kept: make it once."""
+    text, order = _text(statement, connection.dialect)
+    given = values if order is None else tuple(map(values.__getitem__, order))
+    with _Driver(connection) as driver:
+        cursor = _execute(driver, text, given)
+        return cursor.fetchall() if cursor.description else []
+
+
+def put(
+    connection: Connection,
+    table: Table,
+    names: Names,
+    rows: Sequence[Row],
+    then: Update,
+    **values: Any,
+) -> None:
+    """Insert rows, and change one of another table: on PostgreSQL in the same statement."""
+    if connection.dialect.name == "postgresql":
+        run(connection, _with_rows(table, names, then), **_columns(table, names, rows), **values)
+        return
+    text, _ = _text(_insert(table, names), connection.dialect)
+    with _Driver(connection) as driver:
+        driver.executemany(text, rows)
+    run(connection, then, **values)
+
+
+def put_new(connection: Connection, table: Table, names: Names, rows: Sequence[Row]) -> set[Any]:
+    """Insert those rows whose key, their first column, is not there; the keys of these."""
+    statement = _insert_new(table, names, connection.dialect.name)
+    if connection.dialect.name == "postgresql":
+        found = run(connection, statement, **_columns(table, names, rows))
+        return {key for (key,) in found}
+    text, _ = _text(statement, connection.dialect)
+    with _Driver(connection) as driver:
+        return {row[0] for row in rows if driver.execute(text, row).rowcount == 1}
+
+
+def put_over(connection: Connection, table: Table, names: Names, rows: Sequence[Row]) -> None:
+    """Insert rows, or change those whose primary key is there; no key may be given twice."""
+    statement = _insert_over(table, names, connection.dialect.name)
+    if connection.dialect.name == "postgresql":
+        run(connection, statement, **_columns(table, names, rows))
+        return
+    text, _ = _text(statement, connection.dialect)
+    with _Driver(connection) as driver:
+        driver.executemany(text, rows)
+
+
+def look_up(
+    connection: Connection, table: Table, keys: Names, wanted: Names, rows: Sequence[Row]
+) -> dict[Row, Row]:
+    """The columns ``wanted`` of each of these keys that is there."""
+    statement = _select(table, keys, wanted, connection.dialect.name)
+    if connection.dialect.name == "postgresql":
+        found = run(connection, statement, **_columns(table, keys, rows))
+        return {row[: len(keys)]: row[len(keys) :] for row in found}
+    text, _ = _text(statement, connection.dialect)
+    with _Driver(connection) as driver:
+        each = ((key, driver.execute(text, key).fetchone()) for key in rows)
+        return {key: row for key, row in each if row is not None}
+
+
+class _Driver:
+    """The driver's connection; its errors become SQLAlchemy's."""
+
+    __slots__ = ("_connection", "_driver")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._driver: Any = connection.connection.dbapi_connection
+
+    def __enter__(self) -> Any:
+        return self._driver
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        dialect = self._connection.dialect
+        base = dialect.loaded_dbapi.Error
+        if not isinstance(error, base):
+            return
+        if dialect.is_disconnect(error, self._driver, None):
+            with suppress(exc.DBAPIError):  # so that it and the pool hear of it
+                self._connection.exec_driver_sql("SELECT 1")
+        raise exc.DBAPIError.instance(
+            None, None, error, base, hide_parameters=True, dialect=dialect
+        ) from None
+
+
+def _execute(driver: Any, text: str, given: Any) -> Any:
+    cursor = driver.cursor()
+    cursor.execute(text, given)
+    return cursor
+
+
+@lru_cache(maxsize=64)
+def _text(statement: ClauseElement, dialect: Dialect) -> tuple[str, Names | None]:
+    """What the driver is given, and the order of parameters; None where they go by name."""
+    made: Any = statement.compile(dialect=dialect)
+    return str(made), tuple(made.positiontup or ()) if made.positional else None
+
+
+def _columns(table: Table, names: Names, rows: Sequence[Row]) -> dict[str, arrays.Array]:
+    kinds = [arrays.of(table.c[name])[0] for name in names]
+    values = zip(*rows, strict=True)
+    return {name: kind(one) for name, kind, one in zip(names, kinds, values, strict=True)}
+
+
+def _given(table: Table, names: Names) -> TableValuedAlias:
+    """Rows that come as an array for each column."""
+    columns = (
+        bindparam(name, type_=postgresql.ARRAY(arrays.of(table.c[name])[1])) for name in names
+    )
+    return func.unnest(*columns).table_valued(*names).render_derived(name="given")
+
+
+@lru_cache(maxsize=64)
+def _insert(table: Table, names: Names) -> ClauseElement:
+    return insert(table).values({name: bindparam(name) for name in names})
+
+
+@lru_cache(maxsize=64)
+def _with_rows(table: Table, names: Names, then: Update) -> ClauseElement:
+    inserted = insert(table).from_select(list(names), select(_given(table, names)))
+    return then.add_cte(inserted.cte("rows"))
+
+
+def _either(table: Table, names: Names, dialect: str) -> Any:
+    """An INSERT that can be told what to do where a key is there already."""
+    if dialect == "sqlite":
+        return sqlite.insert(table).values({name: bindparam(name) for name in names})
+    return postgresql.insert(table).from_select(list(names), select(_given(table, names)))
+
+
+@lru_cache(maxsize=64)
+def _insert_new(table: Table, names: Names, dialect: str) -> Any:
+    key = table.c[names[0]]
+    statement = _either(table, names, dialect).on_conflict_do_nothing(index_elements=[key])
+    return statement if dialect == "sqlite" else statement.returning(key)
+
+
+@lru_cache(maxsize=64)
+def _insert_over(table: Table, names: Names, dialect: str) -> Any:
+    statement = _either(table, names, dialect)
+    keys = list(table.primary_key)
+    return statement.on_conflict_do_update(
+        index_elements=keys,
+        set_={name: statement.excluded[name] for name in names if table.c[name] not in keys},
+    )
+
+
+@lru_cache(maxsize=64)
+def _select(table: Table, keys: Names, wanted: Names, dialect: str) -> ClauseElement:
+    columns = [table.c[name] for name in wanted]
+    if dialect == "sqlite":
+        return select(*columns).where(and_(*(table.c[one] == bindparam(one) for one in keys)))
+    given = _given(table, keys)
+    is_it = and_(*(table.c[one] == given.c[one] for one in keys))
+    return select(*(table.c[one] for one in keys), *columns).join_from(table, given, is_it)
