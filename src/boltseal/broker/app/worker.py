@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from dataclasses import fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from boltseal.broker.identity.authenticate import Known, authenticate
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 MODULE: Final = "boltseal.broker.app.worker"
 _LOOK_SECONDS: Final = 1.0  # between looks whether anything has changed, without requests
-_ANSWERS: Final = 4  # that go back together
-_NAMES: Final = tuple(one.name for one in fields(Verdict))
+_AT_ONCE: Final = 16  # requests that are decided together
+_VALUES: Final = attrgetter(*(one.name for one in fields(Verdict)))
 
 
 def hello(database: str, data_keys: Mapping[int, bytes], window: int, open_keys: int) -> object:
@@ -70,40 +71,35 @@ class _Worker:
         examiner = Examiner(self._authenticate, decide, self._opener, window)
         snapshots = Snapshots(Database.open(database, pool=1))
         self._decider = Decider(snapshots, examiner, window)
-        self._answers: list[tuple[int, tuple[Any, ...] | None]] = []
 
     def run(self) -> NoReturn:
         """Until the other end is closed. Raises EOFError or OSError then."""
         self._look()
         gc.collect()
         gc.freeze()  # all that is here stays
-        self._send()
+        self._send([])  # ready
         seen = bytearray()
         while True:
             if not select.select([self._sock], [], [], _LOOK_SECONDS)[0]:
                 self._look()
                 continue
-            for asked in receive(self._sock, seen):
-                for one in asked:
-                    self._answers.append((one[0], self._verdict(one)))
-                    if len(self._answers) >= _ANSWERS:
-                        self._send()
-            if self._answers:
-                self._send()
+            asked = [one for message in receive(self._sock, seen) for one in message]
+            for at in range(0, len(asked), _AT_ONCE):
+                self._decide([(one[0], _job(one)) for one in asked[at : at + _AT_ONCE]])
 
-    def _verdict(self, asked: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        _, body, chain, bearer, address, now, identifier, started = asked
-        who = Presented(chain, bearer, address=address)
-        job = Job(Action.UNWRAP, who, now, identifier=identifier, started=started, body=body)
+    def _decide(self, asked: list[tuple[int, Job]]) -> None:
         try:
-            verdict = self._decider.decide(job)
-        except (NotHereError, RefusedError, BoltsealError):
-            return None  # the server's process finds the words
-        assert verdict is not None
-        return tuple(getattr(verdict, name) for name in _NAMES)
+            verdicts = self._decider.decide_all([job for _, job in asked])
+        except (RefusedError, BoltsealError):
+            verdicts = [None] * len(asked)  # the server's process finds the words
+        self._send(
+            [
+                (number, _plain(verdict))
+                for (number, _), verdict in zip(asked, verdicts, strict=True)
+            ]
+        )
 
-    def _send(self) -> None:
-        answers, self._answers = self._answers, []
+    def _send(self, answers: list[tuple[int, tuple[Any, ...] | None]]) -> None:
         send(self._sock, (len(self._opener), answers))
 
     def _look(self) -> None:
@@ -125,6 +121,16 @@ class _Worker:
         self, snapshot: Snapshot, presented: Presented, now: int, /, *, tenant: str | None
     ) -> Principal:
         return authenticate(snapshot, presented, now, self._known, tenant=tenant)
+
+
+def _plain(verdict: Verdict | None) -> tuple[Any, ...] | None:
+    return None if verdict is None else _VALUES(verdict)
+
+
+def _job(asked: tuple[Any, ...]) -> Job:
+    _, body, chain, bearer, address, now, identifier, started = asked
+    who = Presented(chain, bearer, address=address)
+    return Job(Action.UNWRAP, who, now, identifier=identifier, started=started, body=body)
 
 
 def main() -> int:

@@ -26,6 +26,8 @@ from boltseal.keywrap.broker import packet as packets
 from boltseal.keywrap.broker import protocol, sealing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from boltseal.broker.model import KeyVersion, Presented, Principal, Snapshot
     from boltseal.broker.release.jobs import Job
     from boltseal.keywrap.broker.protocol import ReleaseRequest
@@ -73,8 +75,10 @@ class Examiner:
         self._window = window
         self.exhausted = limits.Exhausted()
 
-    def release(self, job: Job, snapshot: Snapshot) -> None:
-        """Raises RefusedError; otherwise ``job.answer`` waits for its commit."""
+    def release(self, job: Job, snapshot: Snapshot) -> Iterator[None]:
+        """In steps: examine, open, seal. Raises RefusedError; otherwise ``job.answer`` waits for
+        its commit.
+        """
         request = job.request = job.request or self._parse(job)
         self._identify(job, snapshot)
         if abs(job.now - request.time) > self._window:
@@ -85,7 +89,9 @@ class Examiner:
         packet = self._packet(request, key)
         self._allow(job, snapshot, principal, Resource(key.path.tenant, key.path.project, key))
         if not job.answer:  # one that is decided again is open already, and its key the same
+            yield
             secret = self._opener.unwrap(key, snapshot.epoch, packet.wrapped)
+            yield
             job.answer = _seal(job, request, secret)
 
     def forget(self, epoch: int) -> None:
@@ -93,8 +99,8 @@ class Examiner:
         self._opener.forget(epoch)
         self.exhausted.clear()
 
-    def authorise(self, job: Job, snapshot: Snapshot) -> None:
-        """Raises RefusedError unless a policy allows ``job.action`` on what the job names."""
+    def authorise(self, job: Job, snapshot: Snapshot) -> Iterator[None]:
+        """In one step. Raises RefusedError unless a policy allows the action on what is named."""
         self._identify(job, snapshot)
         principal = self._of_own_tenant(job)
         self._check_limits(job, snapshot, principal)
@@ -103,6 +109,7 @@ class Examiner:
             job.key = self._find(snapshot, job)
             resource = Resource(job.tenant, job.path.project, job.key)
         self._allow(job, snapshot, principal, resource)
+        yield from ()
 
     def counted(self, job: Job, snapshot: Snapshot) -> tuple[limits.Count, ...]:
         """What a decision counts for. One that was refused does not use up a key's quota, or those

@@ -11,7 +11,7 @@ from boltseal.broker.release import nonces
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Protocol
 
     from boltseal.broker.model import Snapshot
@@ -66,30 +66,48 @@ class Decider:
         Raises RefusedError when there is no state to decide on, NotHereError, and what making the
         record does.
         """
+        snapshot, steps = self._begin(job)
+        while _goes_on(job, steps):
+            pass
+        if job.code:
+            job.answer = b""
+            if not is_recorded(job):
+                return None
+        return self._verdict(job, snapshot)
+
+    def decide_all(self, jobs: Sequence[Job]) -> list[Verdict | None]:
+        """The same, one step of all of them after the other: so what a step needs is still in the
+        processor's caches for the next job. None for one that cannot be decided here.
+        """
+        begun: list[tuple[Job, Snapshot, Iterator[None]] | None] = []
+        for job in jobs:
+            try:
+                begun.append((job, *self._begin(job)))
+            except RefusedError:
+                begun.append(None)
+        under_way = list(enumerate(begun))
+        while under_way:
+            going = under_way
+            under_way = []
+            for place, one in going:
+                try:
+                    if one is not None and _goes_on(one[0], one[2]):
+                        under_way.append((place, one))
+                except NotHereError:
+                    begun[place] = None
+        return [None if one is None else self._verdict(one[0], one[1]) for one in begun]
+
+    def _begin(self, job: Job) -> tuple[Snapshot, Iterator[None]]:
+        """On which state to decide, and the steps to it."""
         job.tries += 1
         job.code = job.detail = ""
         job.verdict = None
         snapshot = self._snapshots.current(stale=job.tries > 1)
         if snapshot.epoch != self._epoch:
             self._moved(snapshot.epoch)
-        try:
-            if job.action is Action.UNWRAP:
-                self._examiner.release(job, snapshot)
-            else:
-                self._examiner.authorise(job, snapshot)
-        except NotHereError:
-            raise
-        except RefusedError as error:
-            job.code, job.detail = error.code, error.detail
-        except BoltsealError as error:  # of one of the rooms that are asked: it means no
-            job.code, job.detail = "unavailable", f"{where(error)}: {error.message}"
-        except Exception as error:  # noqa: BLE001
-            job.code, job.detail = "unavailable", f"internal error: {where(error)}"
-        if job.code:
-            job.answer = b""
-            if not is_recorded(job):
-                return None
-        return self._verdict(job, snapshot)
+        examine = self._examiner
+        steps = examine.release if job.action is Action.UNWRAP else examine.authorise
+        return snapshot, steps(job, snapshot)
 
     def look(self) -> None:
         """Notice what has changed: nothing that was opened before stays so. Raises as decide."""
@@ -105,7 +123,7 @@ class Decider:
             code=job.code,
             detail=job.detail,
             wait=job.wait,
-            answer=job.answer,
+            answer=b"" if job.code else job.answer,
             owner=job.owner,
             actor=job.actor,
             subject=job.subject,
@@ -122,6 +140,25 @@ class Decider:
         """Something has changed: no key stays open, no quota used up, because of what was."""
         self._epoch = epoch
         self._examiner.forget(epoch)
+
+
+def _goes_on(job: Job, steps: Iterator[None]) -> bool:
+    """One step; whether there is another one. Raises NotHereError."""
+    try:
+        next(steps)
+    except StopIteration:
+        return False
+    except NotHereError:
+        raise
+    except RefusedError as error:
+        job.code, job.detail = error.code, error.detail
+    except BoltsealError as error:  # of one of the rooms that are asked: it means no
+        job.code, job.detail = "unavailable", f"{where(error)}: {error.message}"
+    except Exception as error:  # noqa: BLE001
+        job.code, job.detail = "unavailable", f"internal error: {where(error)}"
+    else:
+        return True
+    return False
 
 
 LATE: Final = ("unavailable", "everything changes too fast")
