@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from boltseal.broker.audit import record
 from boltseal.broker.model import (
     Assurance,
     Circumstances,
@@ -18,14 +19,18 @@ from boltseal.broker.model import (
 from boltseal.errors import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from boltseal.broker.model import Decision
 
 MAX_CLAIMS: Final = 16 * 1024  # characters in the values of one principal's claims
 _MAX_TEXT = 2000  # characters of an explanation
 _MAX_LIST = 50  # sentences
+_MAX_KEPT = 2048  # texts of one kind, 8 MiB at most
+_MAX_KEPT_TEXT = 4096  # characters
 _WHAT = "the audit record's details"
+
+T = TypeVar("T")
 
 
 def principal(one: Principal) -> dict[str, Any]:
@@ -99,6 +104,45 @@ def decision(one: Decision) -> dict[str, Any]:
         "errors": [text[:_MAX_TEXT] for text in one.errors[:_MAX_LIST]],
         "explanation": one.explanation[:_MAX_TEXT],
     }
+
+
+class _Texts(Generic[T]):
+    """Canonical JSON of values that are asked for again and again; safe for threads."""
+
+    def __init__(self, plain: Callable[[T], Any]) -> None:
+        self._plain = plain
+        self._kept: dict[int, tuple[T, str]] = {}
+
+    def __call__(self, one: T) -> str:
+        """Raises what the encoder does."""
+        found = self._kept.get(id(one))
+        if found is not None and found[0] is one:  # which is held here: no other has its id
+            return found[1]
+        text = record.canonical(self._plain(one))
+        if len(text) <= _MAX_KEPT_TEXT:
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            self._kept[id(one)] = (one, text)
+        return text
+
+
+principal_text: Final = _Texts(principal)  # the identity room remembers principals
+decision_text: Final = _Texts(decision)  # the policy room remembers verdicts
+
+
+def circumstances_text(one: Circumstances) -> str:
+    """The same of :func:`circumstances`, of which hardly any two are alike."""
+    quote = record.quote
+    found = f'{{"address":{quote(one.address)}'
+    if one.image_digest is not None:
+        found += f',"image_digest":{quote(one.image_digest)}'
+    if one.image_name is not None:
+        found += f',"image_name":{quote(one.image_name)}'
+    if one.layer_digest is not None:
+        found += f',"layer_digest":{quote(one.layer_digest)}'
+    if one.platform is not None:
+        found += f',"platform":{quote(one.platform)}'
+    return f'{found},"time":{int.__repr__(one.time)}}}'
 
 
 def of_request(data: Mapping[str, Any]) -> tuple[Principal, Circumstances] | None:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from boltseal._io import strictjson
 from boltseal.broker.model import AuditEntry
@@ -25,81 +24,84 @@ GENESIS: Final = "0" * 64  # what the first link hangs on
 MAX_RECORD_BYTES: Final = 128 * 1024
 MAX_REASON: Final = 1000  # characters
 _MARK = b"boltseal audit/1"
-_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _SALT_BYTES = 16
 _WHAT = "the audit record"
+_NOT_JSON = f"{_WHAT} has details that cannot be written as JSON"
 _TEXTS = ("actor", "image", "kind", "outcome", "request", "salt", "subject", "tenant")
 _MEMBERS = {*_TEXTS, "details", "seq", "time", "v"}
 _MAX_SEQ = 2**63 - 1
 COLUMNS: Final = (
     *("time", "tenant", "kind", "outcome", "actor", "subject", "image_digest", "request"),
 )
-# how much of each the table's columns take; the record itself has all of it
-_WIDTH = {"tenant": 63, "kind": 32, "outcome": 16, "request": 64, "image_digest": 160}
+Row = tuple[int, str, str, str, str, str, str, str]  # in their order
 _WORDS = 512
+# how much of each but the first the columns take; the record itself has all of it
+_WIDTHS = (63, 32, 16, _WORDS, _WORDS, 160, 64)
+canonical: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode  # of any value
+quote: Final = json.encoder.encode_basestring_ascii  # the same of a text, many times faster
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An entry that can become a record: only its place in the chain is missing.
 
     Preparing finds what cannot be written before any transaction has it, so that one bad entry
-    does not undo those of others.
+    does not undo those of others. Plain texts and numbers: it may come from another process.
     """
 
-    entry: AuditEntry
-    _before: str = field(repr=False)
-    _after: str = field(repr=False)
+    row: Row
+    before: str
+    after: str
 
     def record(self, seq: int) -> str:
         """The record's text at this place."""
-        return f"{self._before}{seq}{self._after}"
+        return f"{self.before}{seq}{self.after}"
+
+    def values(self) -> Row:
+        """What the table has beside the record, in the order of COLUMNS."""
+        return self.row
 
     def columns(self) -> dict[str, str | int]:
-        """What the table has beside the record, for searching: printable and cut to its width."""
-        return dict(zip(COLUMNS, self.values(), strict=True))
+        """The same by their names."""
+        return dict(zip(COLUMNS, self.row, strict=True))
 
-    def values(self) -> tuple[str | int, ...]:
-        """The same, in the order of COLUMNS."""
-        entry = self.entry
-        return (
-            entry.time,
-            _plain(entry.tenant, "tenant"),
-            _plain(entry.kind, "kind"),
-            _plain(entry.outcome, "outcome"),
-            _plain(entry.actor, "actor"),
-            _plain(entry.subject, "subject"),
-            _plain(entry.image_digest, "image_digest"),
-            _plain(entry.request, "request"),
-        )
+
+def columns(entry: AuditEntry) -> dict[str, str | int]:
+    """What the table has beside the record, for searching: printable and cut to its width."""
+    return dict(zip(COLUMNS, _cut(_row(entry)), strict=True))
 
 
 def prepare(entry: AuditEntry) -> Prepared:
     """Raises LimitExceededError over MAX_RECORD_BYTES, MalformedError for what JSON has not."""
-    head = {
-        "actor": entry.actor,
-        "details": entry.details,
-        "image": entry.image_digest,
-        "kind": entry.kind,
-        "outcome": entry.outcome,
-        "request": entry.request,
-        "salt": os.urandom(_SALT_BYTES).hex(),
-    }
-    tail = {
-        "subject": entry.subject,
-        "tenant": entry.tenant,
-        "time": entry.time,
-        "v": VERSION,
-    }
     try:
-        before, after = _canonical(head), _canonical(tail)
-        if "\\ud" in before or "\\ud" in after:  # half a surrogate pair could not be read again
-            json.dumps([head, tail], ensure_ascii=False).encode()
+        details = canonical(entry.details)
     except (TypeError, ValueError, RecursionError):
-        raise MalformedError(f"{_WHAT} has details that cannot be written as JSON") from None
+        raise MalformedError(_NOT_JSON) from None
+    return write(_row(entry), details)
+
+
+def write(row: Row, details: str) -> Prepared:
+    """The same from ``details`` that are in canonical JSON already. Raises as :func:`prepare`."""
+    time, tenant, kind, outcome, actor, subject, image_digest, request = row
+    salt = os.urandom(_SALT_BYTES).hex()
+    try:
+        before = (
+            f'{{"actor":{quote(actor)},"details":{details},"image":{quote(image_digest)}'
+            f',"kind":{quote(kind)},"outcome":{quote(outcome)},"request":{quote(request)}'
+            f',"salt":"{salt}","seq":'
+        )
+        after = (
+            f',"subject":{quote(subject)},"tenant":{quote(tenant)},"time":{int.__repr__(time)}'
+            f',"v":{VERSION}}}'
+        )
+        if "\\" in before or "\\" in after:
+            _refuse_halves(f"{before}0{after}")
+    except (TypeError, ValueError, RecursionError):
+        raise MalformedError(_NOT_JSON) from None
     if len(before) + len(after) > MAX_RECORD_BYTES - 64:
         raise LimitExceededError(f"{_WHAT} is over the limit of {MAX_RECORD_BYTES} bytes")
-    return Prepared(entry, f'{before[:-1]},"seq":', f",{after[1:]}")
+    return Prepared(_cut(row), before, after)
 
 
 def refuse(allowed: Prepared, code: str, detail: str) -> Prepared:
@@ -135,7 +137,7 @@ def parse(text: str) -> tuple[int, AuditEntry]:
         raise MalformedError(f"{_WHAT} has a number that is none")
     if document["v"] != VERSION or not isinstance(document["details"], dict):
         raise MalformedError(f"{_WHAT} is of a version that is not known here")
-    if _canonical(document) != text:
+    if canonical(document) != text:
         raise MalformedError(f"{_WHAT} is not in its canonical form")
     entry = AuditEntry(
         time=document["time"],
@@ -162,10 +164,24 @@ def link_hash(previous: str, hashed: str, seq: int) -> str:
     return hashlib.sha256(joined).hexdigest()
 
 
-def _canonical(document: Any) -> str:
-    return _ENCODE(document)
+def _refuse_halves(text: str) -> None:
+    """Of surrogate pairs: they could not be read again. Raises ValueError."""
+    if "\\ud" in text:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
 
 
-def _plain(text: str, column: str) -> str:
-    text = text[: _WIDTH.get(column, _WORDS)]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+def _row(entry: AuditEntry) -> Row:
+    of_whom = (entry.tenant, entry.kind, entry.outcome, entry.actor, entry.subject)
+    return (entry.time, *of_whom, entry.image_digest, entry.request)
+
+
+def _cut(row: Row) -> Row:
+    """Printable, and as wide as the columns."""
+    time, *texts = row
+    return (time, *map(_plain, texts, _WIDTHS))  # type: ignore[return-value]
+
+
+def _plain(text: str, width: int) -> str:
+    if len(text) <= width and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "?" for c in text[:width])

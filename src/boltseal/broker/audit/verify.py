@@ -165,7 +165,7 @@ def _check_row(follower: Follower, row: Any) -> None:
     if row.previous != follower.hash or row.record_hash != record.record_hash(row.record):
         follower.fail("changed", f"the hashes beside record {row.seq} are others", row.seq)
     entry = follower.record(row.record, row.hash)
-    for name, value in record.Prepared(entry, "", "").columns().items():
+    for name, value in record.columns(entry).items():
         if getattr(row, name) != value:
             follower.fail(
                 "changed", f"the column {name} of record {row.seq} is not what it says", row.seq

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from boltseal.broker.audit import details, record
-from boltseal.broker.model import Action, AuditEntry, RefusedError, new_identifier
+from boltseal.broker.audit.record import quote
+from boltseal.broker.model import Action, RefusedError, new_identifier
 from boltseal.broker.release import floods
+from boltseal.errors import MalformedError
 from boltseal.keywrap.broker import protocol
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     )
     from boltseal.broker.release.verdicts import Verdict
     from boltseal.keywrap.broker.protocol import ReleaseRequest
+
+T = TypeVar("T")
 
 RELEASE: Final = "release"
 KINDS: Final = {
@@ -155,45 +159,45 @@ class Job:
         self.code, self.detail, self.wait = verdict.code, verdict.detail, verdict.wait
         self.answer = verdict.answer
 
-    def entry(self, code: str = "", detail: str = "") -> AuditEntry:
-        """What is written down: all of it when it was allowed, what is known when it was not."""
-        found: dict[str, Any] = {
-            "action": str(self.action),
-            "address": self.address[:64],
-            "micros": round((time.perf_counter() - self.started) * 1e6),
-        }
-        if self.epoch is not None:
-            found["epoch"] = self.epoch
-        if code:
-            found["code"] = code
-            found["reason"] = detail[: record.MAX_REASON]
-        if self.principal is not None:
-            found["principal"] = details.principal(self.principal)
-        if self.circumstances is not None:
-            found["circumstances"] = details.circumstances(self.circumstances)
-        if self.decision is not None:
-            found["decision"] = details.decision(self.decision)
-        if self.path is not None:
-            found["key"] = str(self.path)
-            found["version"] = self.version
-        if self.key is not None:
-            found["fingerprint"] = self.key.fingerprint
-        if self.request is not None:
-            found["image_name"] = self.request.image_name
-            found["layer"] = self.request.layer
-            found["platform"] = self.request.platform
-            found["kem"] = self.request.kem
-            found["evidence"] = [kind for kind, _ in self.request.evidence]
-        return AuditEntry(
-            time=self.now,
-            tenant=self.owner,
-            kind=KINDS[self.action],
-            outcome="refused" if code else "allowed",
-            actor=self.actor,
-            subject=self.subject,
-            image_digest=(self.request.image_digest or "") if self.request else "",
-            request=self.identifier,
-            details=found,
+    def prepared(self, code: str = "", detail: str = "") -> record.Prepared:
+        """What is written down: all of it when it was allowed, what is known when it was not.
+
+        Raises LimitExceededError and MalformedError, as ``record.write`` does.
+        """
+        try:
+            written = self._details(code, detail)
+        except (TypeError, ValueError, RecursionError):
+            raise MalformedError("what is known of a request cannot be written as JSON") from None
+        image = (self.request.image_digest or "") if self.request else ""
+        outcome = "refused" if code else "allowed"
+        of_whom = (self.owner, KINDS[self.action], outcome, self.actor, self.subject)
+        return record.write((self.now, *of_whom, image, self.identifier), written)
+
+    def _details(self, code: str, detail: str) -> str:
+        """As canonical JSON, whose members are in the order of their names."""
+        request, path = self.request, self.path
+        return "".join(
+            (
+                f'{{"action":"{self.action.value}","address":{quote(self.address[:64])}',
+                _member("circumstances", self.circumstances, details.circumstances_text),
+                _member("code", code or None, quote),
+                _member("decision", self.decision, details.decision_text),
+                _member("epoch", self.epoch, str),
+                _member("evidence", request, _kinds_of_evidence),
+                _member("fingerprint", self.key, lambda one: quote(one.fingerprint)),
+                _member("image_name", request, lambda one: _or_null(one.image_name)),
+                _member("kem", request, lambda one: quote(one.kem)),
+                _member("key", path, lambda one: quote(str(one))),
+                _member("layer", request, lambda one: _or_null(one.layer)),
+                f',"micros":{round((time.perf_counter() - self.started) * 1e6)}',
+                _member("platform", request, lambda one: _or_null(one.platform)),
+                _member("principal", self.principal, details.principal_text),
+                _member("reason", detail if code else None, _reason),
+                _member(
+                    "version", path, lambda _: "null" if self.version is None else str(self.version)
+                ),
+                "}",
+            )
         )
 
     @property
@@ -233,3 +237,20 @@ class Job:
                 self.code or "forbidden", self.detail, self.identifier, self.wait
             )
         return Grant(self.identifier, self.principal, self.decision, self.key)
+
+
+def _member(name: str, one: T | None, write: Callable[[T], str]) -> str:
+    """Of what is known."""
+    return "" if one is None else f',"{name}":{write(one)}'
+
+
+def _or_null(one: str | None) -> str:
+    return "null" if one is None else quote(one)
+
+
+def _reason(detail: str) -> str:
+    return quote(detail[: record.MAX_REASON])
+
+
+def _kinds_of_evidence(request: ReleaseRequest) -> str:
+    return record.canonical([kind for kind, _ in request.evidence]) if request.evidence else "[]"

@@ -133,7 +133,7 @@ class Decider:
                 job.now, job.request.time if job.request else job.now, self._window
             ),
             counts=() if job.code == "limited" else self._examiner.counted(job, snapshot),
-            entry=record.prepare(job.entry(job.code, job.detail)),
+            entry=job.prepared(job.code, job.detail),
         )
 
     def _moved(self, epoch: int) -> None:
