@@ -27,7 +27,12 @@ when { principal.hasTag("region") && principal.getTag("region") == "eu" };
 
 @contextmanager
 def serving(
-    folder: Path, *, algorithm: str, database: str | None = None, filled: tuple[int, int] = (0, 0)
+    folder: Path,
+    *,
+    algorithm: str,
+    database: str | None = None,
+    filled: tuple[int, int] = (0, 0),
+    port: int = PORT,
 ) -> Iterator[Path]:
     """A running broker in a new folder; yields the folder with everything that a client needs.
 
@@ -39,7 +44,7 @@ def serving(
         (folder / "address").chmod(0o600)
     more = ("--database-file", str(folder / "address")) if database is not None else ()
     place = folder / "broker"
-    call(boltseal("broker", "init", str(place), "--listen", f"127.0.0.1:{PORT}", "-q", *more))
+    call(boltseal("broker", "init", str(place), "--listen", f"127.0.0.1:{port}", "-q", *more))
     _host(folder)
     (folder / "policy.cedar").write_text(_POLICY)
     config = ("--config", str(place), "-q")
@@ -74,11 +79,11 @@ def _fill(place: Path, records: int, keys: int) -> None:
         raise CommandError(done.stderr[-300:])
 
 
-def plan(folder: Path, count: int, *, path: str = "") -> Path:
+def plan(folder: Path, count: int, *, path: str = "", port: int = PORT) -> Path:
     """A file for ``bench.broker_load``: releases, or requests of another path."""
     base: dict[str, Any] = {
         "host": "127.0.0.1",
-        "port": PORT,
+        "port": port,
         "ca": str(folder / "broker" / "tls" / "ca.pem"),
         "certificate": str(folder / "host.crt.pem"),
         "key": str(folder / "host.pem"),

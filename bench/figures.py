@@ -93,6 +93,13 @@ def peak_mib(found: dict[str, Any], who: str) -> float:
     return float(max(found["runs"][who]["peak_mib"]))
 
 
+def latency(found: dict[str, Any], who: str) -> str:
+    """``p50 20.3 ms, p99 31.0 ms``, the medians over the rounds; empty where none were stated."""
+    stated = found["runs"][who].get("stated", {})
+    seen = [(one, stated.get(f"{one}_ms")) for one in ("p50", "p99")]
+    return ", ".join(f"{one} {statistics.median(ms):.3g} ms" for one, ms in seen if ms)
+
+
 def verdicts(found: dict[str, Any]) -> list[Verdict]:
     """One for each target that the case has; none of a peer that is not here."""
     seen = []

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,11 +22,15 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """One run of a program: seconds, seconds of all cores, and peak memory in MiB."""
+    """One run of a program: seconds, seconds of all cores, and peak memory in MiB.
+
+    ``stated``: what else the program says of itself, by name.
+    """
 
     seconds: float
     cpu_seconds: float
     peak_mib: float
+    stated: dict[str, float] = field(default_factory=dict)
 
 
 def measure(command: Sequence[str], *, inner: bool = False) -> Usage:
@@ -34,7 +38,7 @@ def measure(command: Sequence[str], *, inner: bool = False) -> Usage:
 
     The peak is the kernel's, which counts this process's own before the program is started: so
     nothing here may grow; ``usage`` sees to that. With ``inner``, the seconds are those that the
-    program itself states on standard output, as JSON.
+    program itself states on standard output, as an object in JSON, beside other figures.
     """
     output = subprocess.PIPE if inner else subprocess.DEVNULL
     start = time.perf_counter()
@@ -53,9 +57,11 @@ def measure(command: Sequence[str], *, inner: bool = False) -> Usage:
             f"{os.path.basename(command[0])} ended with {process.returncode}: "
             f"{said.decode(errors='replace').strip()[-500:]}"
         )
+    figures: dict[str, float] = {}
     if inner:
-        seconds = float(json.loads(stated)["seconds"])
-    return Usage(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+        figures = {name: float(figure) for name, figure in json.loads(stated).items()}
+        seconds = figures.pop("seconds")
+    return Usage(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, figures)
 
 
 def usage(command: Sequence[str], *, inner: bool = False) -> Usage:

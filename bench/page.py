@@ -173,7 +173,8 @@ def _rate(case: dict[str, Any], who: str) -> str:
     if case["unit"] == "layers":
         return f"{figures.per_layer_ms(case, who):.2f} ms a layer"
     if case["unit"] == "releases":
-        return f"{figures.per_second(case, who):.0f} a second"
+        latency = figures.latency(case, who)
+        return f"{figures.per_second(case, who):.0f} a second{latency and f'; {latency}'}"
     return ""
 
 

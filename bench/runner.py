@@ -165,6 +165,8 @@ def _turns(
             runs[who]["seconds"].append(round(seen.seconds, 4))
             runs[who]["cpu_seconds"].append(round(seen.cpu_seconds, 4))
             runs[who]["peak_mib"].append(round(seen.peak_mib, 1))
+            for name, figure in seen.stated.items():
+                runs[who].setdefault("stated", {}).setdefault(name, []).append(round(figure, 3))
         if limits_of_rounds is not None:
             # Before and after: the machine is not equally quick at all times.
             around.append(limits.speeds().layer)

@@ -43,7 +43,8 @@ def _line(found: dict[str, Any], who: str) -> str:
         speed = f"{figures.per_second(found, who):8.0f} a second"
     else:
         speed = ""
+    latency = figures.latency(found, who)
     return (
         f"  {who:18}{seconds:9.3f} s{speed:18}{cpu:9.3f} CPU s"
-        f"{figures.peak_mib(found, who):7.0f} MiB peak"
+        f"{figures.peak_mib(found, who):7.0f} MiB peak{latency and f'  {latency}'}"
     )

@@ -1,4 +1,6 @@
-"""Releases of keys by a broker of our own, beside the empty endpoint of the same server."""
+"""Releases of keys by a broker of our own, beside the empty endpoint of the same server, beside the
+cryptography of a release alone, and with a database that is full beside one that is empty.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,16 @@ from bench.case import OURS, Case, LeftOut, Plan, Run, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from bench.workbench import Workbench
 
 PING = "/v1/ping"
+CRYPTOGRAPHY = "bare cryptography"  # of one process, so of one core
 RECORDS, KEYS = 200_000, 10_000  # in the database that is full
+MANY_RECORDS, SIZE = 1_000_000, 6400
+EMPTY, FULL = "empty database", "full database"
+_RECORD_BYTES = 2500  # of a database that is full
 
 
 @contextmanager
@@ -29,7 +36,9 @@ def releasing(
     is_postgresql: bool = False,
     filled: tuple[int, int] = (0, 0),
 ) -> Iterator[Plan]:
-    """``size`` releases, 64 in flight, and as many answers of the empty endpoint."""
+    """``size`` releases, 64 in flight, as many answers of the empty endpoint, and what that many
+    releases compute.
+    """
     folder = bench.folder("disk") / "broker"
     try:
         with ExitStack() as stack:
@@ -39,10 +48,44 @@ def releasing(
             )
             plans = {OURS: broker_server.plan(folder, size),
                      PING: broker_server.plan(folder, size, path=PING)}  # fmt: skip
-            load = (sys.executable, "-m", "bench.broker_load")
-            yield Plan({who: Run((*load, str(one)), inner=True) for who, one in plans.items()})
+            runs = {who: _load(one) for who, one in plans.items()}
+            bare = (sys.executable, "-m", "bench.broker_bare", algorithm, str(size))
+            yield Plan({**runs, CRYPTOGRAPHY: Run(bare, inner=True)})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def filling(bench: Workbench, size: int, *, algorithm: str) -> Iterator[Plan]:
+    """``size`` releases by a broker with an empty database, and by one with a full one.
+
+    Both run all the time, and are asked in turn: what the machine does meanwhile is the same for
+    both. With fewer releases (--quick) there are fewer records and keys, too.
+    """
+    filled = (MANY_RECORDS * size // SIZE, KEYS * size // SIZE)
+    bench.room(filled[0] * _RECORD_BYTES, "disk")
+    folders = {who: bench.folder("disk") / f"broker-{who.split()[0]}" for who in (EMPTY, FULL)}
+    try:
+        with ExitStack() as stack:
+            runs = {}
+            for port, (who, folder) in enumerate(folders.items(), broker_server.PORT):
+                stack.enter_context(
+                    broker_server.serving(
+                        folder,
+                        algorithm=algorithm,
+                        filled=filled if who == FULL else (0, 0),
+                        port=port,
+                    )
+                )
+                runs[who] = _load(broker_server.plan(folder, size, port=port))
+            yield Plan(runs)
+    finally:
+        for folder in folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load(plan: Path) -> Run:
+    return Run((sys.executable, "-m", "bench.broker_load", str(plan)), inner=True)
 
 
 @contextmanager
@@ -68,7 +111,7 @@ def _case(name: str, what: str, **more: object) -> Case:
         title=f"release layers {what}, 64 in flight",
         group="broker",
         build=partial(releasing, **more),  # type: ignore[arg-type]
-        size=6400,
+        size=SIZE,
         quick=640,
         warm=640,
         unit="releases",
@@ -92,5 +135,16 @@ CASES = [
         "of a xwing key with SQLite, 200,000 audit records and 10,000 keys in it",
         algorithm="xwing",
         filled=(RECORDS, KEYS),
+    ),
+    Case(
+        name="broker-sqlite-xwing-1m",
+        title="release layers of a xwing key with SQLite, 64 in flight: nothing in it, and then "
+        "1,000,000 audit records and 10,000 keys",
+        group="broker",
+        build=partial(filling, algorithm="xwing"),
+        size=SIZE,
+        quick=SIZE // 100,
+        unit="releases",
+        rounds=5,
     ),
 ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def run(*seconds: float, peak: float = 40.0, **more: int) -> dict[str, Any]:
+def run(*seconds: float, peak: float = 40.0, **more: Any) -> dict[str, Any]:
     return {
         "seconds": list(seconds),
         "cpu_seconds": [2 * one for one in seconds],
@@ -35,6 +35,19 @@ def case(runs: dict[str, Any], *targets: tuple[str, float, str], **more: Any) ->
         "limits": [],
         **more,
     }
+
+
+def test_latencies_stand_beside_the_rate_where_they_were_stated() -> None:
+    stated = {"p50_ms": [20.0, 22.0, 30.0], "p99_ms": [40.0, 44.04, 90.0]}
+    runs = {"boltseal": run(2, 2, 2, stated=stated), "/v1/ping": run(1, 1, 1)}
+    found = case(runs, unit="releases", size=1000, group="broker")
+    first, second, *_ = table.lines(found)
+    assert first.endswith("MiB peak  p50 22 ms, p99 44 ms")
+    assert "500 a second" in first
+    assert second.endswith("MiB peak")  # figures of before have none
+    said = "\n".join(page._rows(found))
+    assert "| 500 a second; p50 22 ms, p99 44 ms |" in said
+    assert "| 1000 a second |" in said
 
 
 def test_the_last_figure_of_openssl_speed_is_that_of_all_cores() -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from bench import image, measure, runner
+from bench import broker_server, image, measure, runner
+from bench.case import Plan, Run
 from bench.cases import everything
+from bench.workbench import Workbench
 
 from support.peers import missing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -55,6 +59,50 @@ def test_a_program_that_fails_is_no_measurement() -> None:
 def test_a_program_may_state_its_own_seconds() -> None:
     command = [sys.executable, "-S", "-c", "print('{\"seconds\": 1234.5}')"]
     assert measure.usage(command, inner=True).seconds == 1234.5
+
+
+def test_what_a_program_states_beside_them_is_kept_for_every_round() -> None:
+    said = 'import time; print(\'{"seconds": 2.5, "p99_ms": %f}\' % time.time())'
+    stating = Run((sys.executable, "-S", "-c", said), inner=True)
+    silent = Run((sys.executable, "-S", "-c", "pass"))
+    runs = runner._turns(Plan({"stating": stating, "silent": silent}), 2, "seed")
+    assert runs["stating"]["seconds"] == [2.5, 2.5]
+    first, second = sorted(runs["stating"]["stated"]["p99_ms"])
+    assert 10**9 < first < second
+    assert "stated" not in runs["silent"]
+
+
+def test_the_cryptography_of_a_release_alone() -> None:
+    for algorithm in ("xwing", "p256"):
+        command = [sys.executable, "-m", "bench.broker_bare", algorithm, "9"]
+        seen = measure.usage(command, inner=True)
+        assert 0 < seen.stated["p50_ms"] <= seen.stated["p99_ms"] <= 1000 * seen.seconds
+
+
+def test_a_full_database_is_compared_with_an_empty_one_that_serves_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[tuple[Path, dict[str, Any]]] = []
+
+    @contextmanager
+    def serving(folder: Path, **how: Any) -> Iterator[Path]:
+        folder.mkdir()
+        served.append((folder, how))
+        yield folder
+
+    monkeypatch.setattr(broker_server, "serving", serving)
+    monkeypatch.setattr(broker_server, "plan", lambda folder, *_, port: folder / str(port))
+    (case,) = [one for one in everything() if one.name == "broker-sqlite-xwing-1m"]
+    with Workbench(tmp_path, tmp_path) as bench:
+        monkeypatch.setattr(bench, "room", lambda *_: None)
+        with case.build(bench, case.size) as plan:
+            assert list(plan.runs) == ["empty database", "full database"]
+            commands = [one.command[-1] for one in plan.runs.values()]
+            assert commands == [str(folder / str(how["port"])) for folder, how in served]
+            assert len({how["port"] for _, how in served}) == 2
+            assert [how["filled"] for _, how in served] == [(0, 0), (1_000_000, 10_000)]
+            assert all(folder.is_dir() for folder, _ in served)
+        assert not any(folder.exists() for folder, _ in served)
 
 
 @pytest.mark.parametrize("kind", image.KINDS)
