@@ -33,13 +33,23 @@ MAX_BODY: Final = 16 * 1024  # bytes of a request that goes to a process
 WAITING: Final = 3  # requests under way that make it worth while to have one
 _HELD = 24  # requests that one process has at a time
 _AT_ONCE = 8  # of one message
-_HUNG_SECONDS = 60.0
-_AGAIN_SECONDS = 2.0  # before one that ended is replaced; twice as long after each that fails
-_AGAIN_MOST = 60.0
-_LOOK_SECONDS = 1.0
-_END_SECONDS = 2.0  # that one may take to end
 _SIZE: Final = struct.Struct(">I")
 _PIECE = 256 * 1024
+_GOING = 0.1  # seconds between a process's last word and its end
+_MAX_MESSAGE = 64 * 1024 * 1024  # bytes
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """In seconds."""
+
+    start: float = 60.0  # until a process is ready
+    hung: float = 20.0  # without a word from one that has something to decide
+    again: float = 2.0  # before one that ended is replaced; twice as long after each that fails
+    again_most: float = 60.0
+    look: float = 1.0
+    end: float = 2.0  # that one may take to end
 
 
 @dataclass(eq=False, slots=True)
@@ -47,14 +57,17 @@ class _Process:
     popen: subprocess.Popen[bytes]
     sock: socket.socket
     jobs: dict[int, Job] = field(default_factory=dict)
+    told: bytes = field(default=b"", repr=False)  # by hello
     seen: bytearray = field(default_factory=bytearray)
+    unsent: bytearray = field(default_factory=bytearray)
     since: float = 0.0  # when the last message came
     is_ready: bool = False
     open_keys: int = 0
 
 
 class Pool:
-    """``count`` processes that run ``module``, which gets ``hello()`` first.
+    """``count`` processes that run ``module``, which gets ``hello()`` first, and again when that
+    has changed; while it is None none is started.
 
     ``decided`` is called in the pool's thread with jobs and their verdicts (None: to be decided in
     this process), and jobs that were lost; it may neither block nor raise. ``event`` is told what
@@ -65,21 +78,25 @@ class Pool:
         self,
         count: int,
         module: str,
-        hello: Callable[[], object],
+        hello: Callable[[], object | None],
         decided: Callable[[list[tuple[Job, Verdict | None]], list[Job]], None],
         event: Callable[[str], None] = lambda _: None,
+        *,
+        patience: Patience | None = None,
     ) -> None:
         self._count = count
         self._module = module
         self._hello = hello
         self._decided = decided
         self._event = event
+        self._patience = patience or Patience()
         self._lock = threading.Lock()
         self._queue: deque[Job] = deque()
         self._processes: list[_Process] = []
         self._numbers = 0
         self._failed = 0
         self._not_before = 0.0
+        self._told_at = 0.0
         self._thread: threading.Thread | None = None
         self._selector = selectors.DefaultSelector()
         self._is_closed = False
@@ -97,10 +114,8 @@ class Pool:
 
     def hire(self) -> None:
         """Have the processes started, if they are not."""
-        if self._thread is not None or not self._count:
-            return
         with self._lock:
-            if not self._is_closed:
+            if self._thread is None and self._count and not self._is_closed:
                 self._thread = threading.Thread(target=self._run, name="boltseal-pool", daemon=True)
                 self._thread.start()
 
@@ -110,7 +125,8 @@ class Pool:
             return list(jobs)
         others: list[Job] = []
         with self._lock:
-            if self._is_closed:
+            # one that has ended since may have been the last
+            if self._is_closed or not any(one.is_ready for one in self._processes):
                 return list(jobs)
             for one in jobs:
                 fits = len(one.body) <= MAX_BODY and not one.presented.evidence
@@ -119,20 +135,25 @@ class Pool:
         return others
 
     def stop(self) -> None:
-        """Nothing is under way any more: end them."""
+        """Nothing is under way any more, or it is too late for it: end them."""
         with self._lock:
             self._is_closed, self._closed_at = True, time.monotonic()
             for one in self._processes:
                 with contextlib.suppress(OSError):
                     one.sock.shutdown(socket.SHUT_WR)
-        if self._thread is not None:
-            self._thread.join(_LOOK_SECONDS + 2 * _END_SECONDS)
-        self._selector.close()
+        if self._thread is None:
+            self._selector.close()
+        else:
+            self._thread.join(self._patience.look + 2 * self._patience.end)
 
     def _feed(self) -> None:
         """Share out what waits, to whoever has the least; the lock is held."""
         while self._queue:
-            free = [one for one in self._processes if one.is_ready and len(one.jobs) < _HELD]
+            free = [
+                one
+                for one in self._processes
+                if one.is_ready and len(one.jobs) < _HELD and not one.unsent
+            ]
             if not free:
                 return
             least = min(free, key=lambda one: len(one.jobs))
@@ -154,46 +175,84 @@ class Pool:
                     *(one.now, one.identifier, one.started),
                 )
             )
+        process.unsent += _message(asked)
+        self._flush(process)
+
+    def _flush(self, process: _Process) -> None:
+        """Send what it takes now: neither an event loop nor the thread that reads may wait for a
+        process, which may itself wait to be read. The lock is held.
+        """
         try:
-            send(process.sock, asked)
+            del process.unsent[: process.sock.send(process.unsent)]
+        except BlockingIOError:
+            pass
         except OSError:  # its end is noticed by the thread, with all that it had
             process.is_ready = False
+            process.unsent.clear()
+        self._selector.modify(process.sock, _READ | _WRITE if process.unsent else _READ, process)
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if self._is_closed and not self._processes:
-                    return
-            if not self._is_closed:
-                self._replace()
-            for key, _ in self._selector.select(_LOOK_SECONDS):
-                self._read(key.data)
-            self._watch()
+        with self._selector:
+            while True:
+                with self._lock:
+                    if self._is_closed and not self._processes:
+                        return
+                if not self._is_closed:
+                    self._tell()
+                for key, ready in self._selector.select(self._patience.look):
+                    self._serve(key.data, ready)
+                self._watch()
+
+    def _serve(self, process: _Process, ready: int) -> None:
+        try:
+            if ready & _WRITE:
+                with self._lock:
+                    self._flush(process)
+                    self._feed()
+            if ready & _READ:
+                self._read(process)
+        except Exception as error:  # noqa: BLE001  what it says cannot be understood
+            self._lose(process, f"said what is no verdict: {type(error).__name__}")
 
     def _watch(self) -> None:
         """End those that hang, or do not end when they should."""
         now = time.monotonic()
         for one in self._processes:
             if self._is_closed:
-                is_late = now > self._closed_at + _END_SECONDS
+                is_late = now > self._closed_at + self._patience.end
+            elif one.is_ready:
+                is_late = bool(one.jobs) and now - one.since > self._patience.hung
             else:
-                is_late = (one.jobs or not one.is_ready) and now - one.since > _HUNG_SECONDS
+                is_late = now - one.since > self._patience.start
             if is_late:
                 one.popen.kill()
 
-    def _replace(self) -> None:
-        """As many as there should be."""
-        if len(self._processes) >= self._count or time.monotonic() < self._not_before:
+    def _tell(self) -> None:
+        """Have as many as there should be, and all of them know what there is to know."""
+        now = time.monotonic()
+        is_short = len(self._processes) < self._count and now >= self._not_before
+        if not is_short and now < self._told_at + self._patience.look:
             return
+        self._told_at = now
         try:
-            hello = pickle.dumps(self._hello())
-            while len(self._processes) < self._count:
-                self._start(hello)
+            hello = self._hello()
+            if hello is None:
+                return
+            told = _message(hello)
+            with self._lock:
+                for one in self._processes:
+                    if one.is_ready and one.told != told:
+                        one.told = told
+                        one.unsent += told
+                        self._flush(one)
+            while is_short and len(self._processes) < self._count:
+                self._start(told)
         except Exception as error:  # noqa: BLE001  there are threads beside them
             self._ended(f"cannot be started: {type(error).__name__}")
 
     def _start(self, hello: bytes) -> None:
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         with theirs:
             # -P: no Python file of the current folder gets into it
             popen = subprocess.Popen(  # noqa: S603  this program's own module
@@ -203,44 +262,49 @@ class Pool:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for us, and we end it
             )
-        process = _Process(popen, ours, since=time.monotonic())
+        process = _Process(popen, ours, told=hello, since=time.monotonic())
+        process.unsent += hello
         with self._lock:
             self._processes.append(process)
-        self._selector.register(ours, selectors.EVENT_READ, process)
-        with contextlib.suppress(OSError):
-            ours.sendall(_SIZE.pack(len(hello)) + hello)
+            self._selector.register(ours, _READ, process)
+            self._flush(process)
 
     def _read(self, process: _Process) -> None:
         try:
             piece = process.sock.recv(_PIECE)
+        except BlockingIOError:
+            return
         except OSError:
             piece = b""
         if not piece:
-            self._lose(process)
+            self._lose(process, "ended")
             return
         process.seen += piece
         for message in _messages(process.seen):
             self._take(process, message)
 
     def _take(self, process: _Process, message: Any) -> None:
-        open_keys, answers = message
-        process.open_keys = open_keys
-        decided: list[tuple[Job, Verdict | None]] = []
+        process.open_keys, answers = message
+        verdicts = {
+            number: None if values is None else Verdict(*values) for number, values in answers
+        }
         with self._lock:
             process.since = time.monotonic()
             if not process.is_ready and not answers:
                 process.is_ready = True
                 self._failed = 0
-            for number, values in answers:
-                job = process.jobs.pop(number)
-                decided.append((job, None if values is None else Verdict(*values)))
+            decided = [(process.jobs[number], one) for number, one in verdicts.items()]
+            for number in verdicts:
+                del process.jobs[number]
             self._feed()
         if decided:
             self._decided(decided, [])
 
-    def _lose(self, process: _Process) -> None:
-        self._selector.unregister(process.sock)
+    def _lose(self, process: _Process, how: str) -> None:
         with self._lock:
+            if process not in self._processes:
+                return
+            self._selector.unregister(process.sock)
             process.is_ready = False
             self._processes.remove(process)
             lost = list(process.jobs.values())
@@ -249,15 +313,18 @@ class Pool:
                 left = [(one, None) for one in self._queue]  # nobody may come who could take them
                 self._queue.clear()
         process.sock.close()
-        process.popen.kill()
-        process.popen.wait()
+        try:
+            code = process.popen.wait(_GOING)
+        except subprocess.TimeoutExpired:
+            process.popen.kill()
+            code = process.popen.wait()
         if not self._is_closed:
-            self._ended("ended")
+            self._ended(f"{process.popen.pid} {how} ({code})")
         if lost or left:
             self._decided(left, lost)
 
     def _ended(self, how: str) -> None:
-        pause = min(_AGAIN_MOST, _AGAIN_SECONDS * 2**self._failed)
+        pause = min(self._patience.again_most, self._patience.again * 2**self._failed)
         self._failed = min(self._failed + 1, 10)
         self._not_before = time.monotonic() + pause
         self._event(how)
@@ -265,8 +332,7 @@ class Pool:
 
 def send(sock: socket.socket, message: object) -> None:
     """One message to the other end. Raises OSError."""
-    raw = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    sock.sendall(_SIZE.pack(len(raw)) + raw)
+    sock.sendall(_message(message))
 
 
 def receive(sock: socket.socket, seen: bytearray) -> list[Any]:
@@ -281,12 +347,19 @@ def receive(sock: socket.socket, seen: bytearray) -> list[Any]:
             return found
 
 
+def _message(what: object) -> bytes:
+    raw = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+    return _SIZE.pack(len(raw)) + raw
+
+
 def _messages(seen: bytearray) -> list[Any]:
     found: list[Any] = []
     at = 0
     while len(seen) - at >= _SIZE.size:
         (size,) = _SIZE.unpack_from(seen, at)
         end = at + _SIZE.size + size
+        if size > _MAX_MESSAGE:
+            raise ValueError("this is no message")
         if len(seen) < end:
             break
         # both ends are this program, and nobody else has the socket
