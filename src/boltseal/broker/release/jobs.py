@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from boltseal.broker.audit import details, record
 from boltseal.broker.audit.record import quote
@@ -85,8 +85,7 @@ class Grant:
     key: KeyVersion | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(NamedTuple):
     """One request when it is over, for metrics and logs: nothing in it is secret."""
 
     kind: str
@@ -211,16 +210,17 @@ class Job:
 
     def observed(self) -> Observed:
         """When it is over."""
+        known = self if self.verdict is None else self.verdict
         return Observed(
-            kind=KINDS[self.action],
-            code=self.code,
-            detail=self.detail,
-            request=self.identifier,
-            tenant=self.owner,
-            actor=self.actor,
-            subject=self.subject,
-            seconds=time.perf_counter() - self.started,
-            recorded=self.recorded,
+            KINDS[self.action],
+            self.code,
+            self.detail,
+            self.identifier,
+            known.owner,
+            known.actor,
+            known.subject,
+            time.perf_counter() - self.started,
+            self.recorded,
         )
 
     def reply(self) -> Reply:
