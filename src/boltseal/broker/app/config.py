@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from boltseal._io import cores
 from boltseal._io.files import read_user_file
 from boltseal.broker.app import settings_file
 from boltseal.broker.console.settings import Issuer
@@ -80,8 +81,8 @@ class Bounds:
         """None of them on a machine with one core, where they would be in the server's way."""
         if self.processes >= 0:
             return self.processes
-        cores = len(os.sched_getaffinity(0))
-        return min(8, cores) if cores > 1 else 0
+        count = cores.usable()
+        return min(8, count) if count > 1 else 0
 
 
 @dataclass(frozen=True, slots=True)

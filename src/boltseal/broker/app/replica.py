@@ -156,11 +156,14 @@ class Replica:
     ) -> Principal:
         return authenticate(snapshot, presented, now, self.known, tenant=tenant)
 
-    def _hello(self, decides: handler.Settings) -> object:
-        """For a process that decides: no root key, and nothing of the network."""
-        return worker.hello(
-            self.settings.database, self.safe.data_keys(), decides.window, decides.open_keys
-        )
+    def _hello(self, decides: handler.Settings) -> object | None:
+        """For a process that decides: no root key, and nothing of the network. None while the data
+        keys are forgotten, until a decision here needs them.
+        """
+        keys = self.safe.data_keys()
+        if not keys:
+            return None
+        return worker.hello(self.settings.database, keys, decides.window, decides.open_keys)
 
     def _observe(self, seen: Sequence[Observed]) -> None:
         for one in seen:

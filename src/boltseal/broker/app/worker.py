@@ -8,6 +8,7 @@ server's. It ends with its connection.
 from __future__ import annotations
 
 import gc
+import resource
 import select
 import signal
 import socket
@@ -66,6 +67,7 @@ class _Worker:
     ) -> None:
         self._data_keys = data_keys
         self._sock = sock
+        self._said = 0  # how many keys are open
         self._known = Known(_NoKeySets())  # type: ignore[arg-type]
         self._opener = Opener(self._private, open_keys)
         examiner = Examiner(self._authenticate, decide, self._opener, window)
@@ -83,9 +85,16 @@ class _Worker:
             if not select.select([self._sock], [], [], _LOOK_SECONDS)[0]:
                 self._look()
                 continue
-            asked = [one for message in receive(self._sock, seen) for one in message]
+            asked = self._asked(receive(self._sock, seen))
             for at in range(0, len(asked), _AT_ONCE):
                 self._decide([(one[0], _job(one)) for one in asked[at : at + _AT_ONCE]])
+
+    def _asked(self, messages: list[Any]) -> list[tuple[Any, ...]]:
+        """What is to be decided; of another hello only the data keys are others."""
+        for one in messages:
+            if isinstance(one, tuple):
+                self._data_keys = one[1]
+        return [one for message in messages if isinstance(message, list) for one in message]
 
     def _decide(self, asked: list[tuple[int, Job]]) -> None:
         try:
@@ -100,13 +109,16 @@ class _Worker:
         )
 
     def _send(self, answers: list[tuple[int, tuple[Any, ...] | None]]) -> None:
-        send(self._sock, (len(self._opener), answers))
+        self._said = len(self._opener)
+        send(self._sock, (self._said, answers))
 
     def _look(self) -> None:
         try:
             self._decider.look()
         except (RefusedError, BoltsealError):  # the database is away: so it is for the others
             time.sleep(_LOOK_SECONDS)
+        if len(self._opener) != self._said:
+            self._send([])
 
     def _private(self, version: KeyVersion) -> bytes:
         return unseal_private(version, self._data_key)
@@ -137,6 +149,7 @@ def main() -> int:
     """Standard input is the connection."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # whoever ends the server ends this after it
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # keys are in this memory
     try:
         with socket.socket(fileno=0) as sock:
             seen = bytearray()

@@ -31,7 +31,7 @@ from boltseal.broker.release.jobs import (
 from boltseal.broker.release.pool import WAITING, Pool
 from boltseal.broker.release.seal import Opener
 from boltseal.broker.release.settings import Settings
-from boltseal.broker.release.verdicts import LATE, Decider, where
+from boltseal.broker.release.verdicts import LATE, Decider, where, within_limits
 from boltseal.errors import BoltsealError
 
 if TYPE_CHECKING:
@@ -253,7 +253,8 @@ class ReleaseService:
         items: list[Item] = []
         elsewhere: list[Job] = []
         counted: list[Job] = []
-        for job, verdict in decided:
+        for job, given in decided:
+            verdict = within_limits(given, self._examiner.exhausted, job.now)
             if verdict is None:
                 elsewhere.append(job)
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from boltseal.broker.audit import record
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from boltseal.broker.model import Snapshot
     from boltseal.broker.release.examine import Examiner
     from boltseal.broker.release.jobs import Job
-    from boltseal.broker.release.limits import Count
+    from boltseal.broker.release.limits import Count, Exhausted
 
     class Snapshots(Protocol):
         """What is needed of the store's snapshots."""
@@ -83,8 +83,9 @@ class Decider:
         for job in jobs:
             try:
                 begun.append((job, *self._begin(job)))
-            except RefusedError:
-                begun.append(None)
+            except RefusedError:  # no state to decide on: asking for each would take each so long
+                begun += [None] * (len(jobs) - len(begun))
+                break
         under_way = list(enumerate(begun))
         while under_way:
             going = under_way
@@ -95,7 +96,7 @@ class Decider:
                         under_way.append((place, one))
                 except NotHereError:
                     begun[place] = None
-        return [None if one is None else self._verdict(one[0], one[1]) for one in begun]
+        return [None if one is None else self._verdict_or_none(one[0], one[1]) for one in begun]
 
     def _begin(self, job: Job) -> tuple[Snapshot, Iterator[None]]:
         """On which state to decide, and the steps to it."""
@@ -114,6 +115,12 @@ class Decider:
         epoch = self._snapshots.current().epoch
         if epoch != self._epoch:
             self._moved(epoch)
+
+    def _verdict_or_none(self, job: Job, snapshot: Snapshot) -> Verdict | None:
+        try:
+            return self._verdict(job, snapshot)
+        except Exception:  # noqa: BLE001  one whose record cannot be made is not the others' fault
+            return None
 
     def _verdict(self, job: Job, snapshot: Snapshot) -> Verdict:
         nonce = None
@@ -159,6 +166,24 @@ def _goes_on(job: Job, steps: Iterator[None]) -> bool:
     else:
         return True
     return False
+
+
+def within_limits(found: Verdict | None, exhausted: Exhausted, now: int) -> Verdict | None:
+    """The same, or refused for a limit that is known to be used up: of that, only the process that
+    commits knows. Left to the commit, each such refusal would have a record of its own.
+    """
+    over = None if found is None else exhausted.find(found.counts, now)
+    if found is None or over is None:
+        return found
+    detail = f"over the limit of the {over.count.scope}"
+    try:
+        entry = record.refuse(found.entry, "limited", detail)
+    except BoltsealError:  # whoever decides it again finds the words
+        return None
+    wait = over.until - now
+    return replace(
+        found, code="limited", detail=detail, wait=wait, answer=b"", counts=(), entry=entry
+    )
 
 
 LATE: Final = ("unavailable", "everything changes too fast")
