@@ -23,6 +23,7 @@ from sqlalchemy import func, select, update
 from boltseal._io import b64, strictjson
 from boltseal._io.files import storage_errors
 from boltseal.broker.audit import chain, record
+from boltseal.broker.keys.safe import load_data_keys
 from boltseal.broker.model import AuditEntry
 from boltseal.broker.store import tables
 from boltseal.broker.store.database import SCHEMA, next_epoch
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Table
 
+    from boltseal.broker.keys.root import RootKey
     from boltseal.broker.store.database import Database
 
 KIND: Final = "broker backup/1"
@@ -58,12 +60,14 @@ def backup(database: Database, path: str, *, now: int) -> None:
             _write_lines(database, partial, now)
 
 
-def restore(database: Database, path: str, *, actor: str, now: int) -> int:
+def restore(
+    database: Database, path: str, *, actor: str, now: int, root: RootKey | None = None
+) -> int:
     """Fill an empty database; the number of audit records that came with it.
 
     Raises ConflictError for a database that is not empty, MalformedError for a damaged backup or
-    one whose audit chain is broken, UnsupportedError for one of another schema. Nothing is changed
-    then.
+    one whose audit chain is broken, UnsupportedError for one of another schema, and KeyServiceError
+    where ``root`` is given and does not open what is restored. Nothing is changed then.
     """
     database.migrate()
     with storage_errors(f"reading {path}"), open(path, "rb") as source:
@@ -73,6 +77,8 @@ def restore(database: Database, path: str, *, actor: str, now: int) -> int:
         with database.begin_write() as connection:
             _refuse_rows(connection)
             count = _insert_all(connection, rows)
+            if root is not None:
+                load_data_keys(connection, root)
             entry = AuditEntry(
                 now, "", "system", "done", actor, "restored", details={"records": count}
             )

@@ -321,13 +321,17 @@ def run_restore(args: argparse.Namespace, output: Output) -> int:
     import time
 
     from boltseal.broker import backup
+    from boltseal.broker.app import root_file
     from boltseal.broker.service.access import SYSTEM
 
     with shared.opened(args) as broker:
         records = backup.restore(
-            broker.database, args.file, actor=SYSTEM.name, now=int(time.time())
+            broker.database,
+            args.file,
+            actor=SYSTEM.name,
+            now=int(time.time()),
+            root=root_file.named(broker.settings),
         )
-        broker.safe.data_keys()  # of the right root key
     output.line(f"restored, with {records} audit records whose chain is whole")
     output.note("what happened since the backup is not known: revoke again what was revoked")
     output.document(lambda: {"records": records})

@@ -24,6 +24,7 @@ examples:
   boltseal broker policy example prod-eu > prod-eu.cedar
   boltseal broker policy check prod-eu.cedar
   boltseal broker policy test prod-eu.cedar
+  boltseal broker policy test --version 3 --since 2026-01-01 --fail-on-change
   boltseal broker policy add prod-eu.cedar --comment "PROD in the EU" --activate
   boltseal broker policy rollback
 """
@@ -48,8 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = add("check", "find what is wrong with policies, without a broker", stored=False)
     test = add("test", "tell which past requests policies would decide otherwise")
     new = add("add", "keep policies as the next version")
-    for one in (check, test, new):
+    for one in (check, new):
         one.add_argument("file", metavar="FILE", help="Cedar policies; - is standard input")
+    tried = test.add_mutually_exclusive_group(required=True)
+    tried.add_argument(
+        "file", nargs="?", metavar="FILE", help="Cedar policies; - is standard input"
+    )
+    tried.add_argument("--version", type=int, metavar="N", help="or a version that is kept")
     test.add_argument(
         "--against-active", action="store_true",
         help="compare with what the active policies decide, and not with what was decided",
@@ -58,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, default=10_000, metavar="N",
         help="the newest N requests (default: %(default)s)",
     )  # fmt: skip
+    test.add_argument("--since", metavar="TIME", help="from then on: 2026-01-31, or with T12:00")
+    test.add_argument("--until", metavar="TIME", help="up to then")
+    test.add_argument(
+        "--fail-on-change", action="store_true", help="end with 1 when a verdict would be another"
+    )
     new.add_argument("--comment", default="", metavar="TEXT", help="what it is for")
     new.add_argument("--activate", action="store_true", help="have it decide from now on")
     activate = add("activate", "have a version decide from now on")
@@ -145,11 +156,17 @@ def _print(text: str, member: str, output: Output) -> None:
 
 
 def _test(database: Database, actor: Actor, args: argparse.Namespace, output: Output) -> int:
+    from boltseal.broker.policy import versions
     from boltseal.broker.policy.dryrun import dry_run
 
+    if args.version is None:
+        text = _text(args)
+    else:
+        text = versions.get(database, actor, args.tenant, args.version).text
     report = dry_run(
-        database, actor, args.tenant, _text(args),
+        database, actor, args.tenant, text,
         against_active=args.against_active, limit=args.limit,
+        since=shared.seconds(args.since, "--since"), until=shared.seconds(args.until, "--until"),
     )  # fmt: skip
     output.line(
         f"{report.checked} past requests: {report.newly_allowed} would be allowed that were not, "
@@ -161,7 +178,8 @@ def _test(database: Database, actor: Actor, args: argparse.Namespace, output: Ou
     if not report.is_all:
         output.note("there are older requests, which were not looked at")
     output.document(lambda: change_report(report))
-    return 0
+    changed = report.newly_allowed or report.newly_refused
+    return 1 if args.fail_on_change and changed else 0
 
 
 def _change_row(one: Change) -> list[str]:

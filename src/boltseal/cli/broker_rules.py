@@ -81,13 +81,27 @@ def _project(args: argparse.Namespace, output: Output) -> int:
 
 
 def _credential(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument(
         "credential",
+        nargs="?",
         metavar="CREDENTIAL",
         help="identity:ID, certificate:SHA256, serial:TRUST:HEX, token:SHA256 or trust:NAME, as "
         "the audit names it",
     )
+    named.add_argument(
+        "--certificate", metavar="FILE", help="the first certificate of a file (PEM or DER)"
+    )
     _of_tenant(parser)
+
+
+def _named_credential(args: argparse.Namespace, output: Output) -> str:
+    """The argument, or what the certificate's file stands for."""
+    if args.certificate is None:
+        return str(args.credential)
+    credential, subject = shared.certificate(args.certificate)
+    output.note(f"{args.certificate} is {credential}, of {subject or 'nobody'}")
+    return credential
 
 
 def _of_tenant(parser: argparse.ArgumentParser) -> None:
@@ -105,19 +119,18 @@ def _revoke(args: argparse.Namespace, output: Output) -> int:
     from boltseal.broker.service import revocations, trusts
     from boltseal.broker.service.access import SYSTEM
 
+    credential = _named_credential(args, output)
     with shared.opened(args) as broker:
-        revocations.revoke(
-            broker.database, SYSTEM, args.tenant, args.credential, reason=args.reason
-        )
+        revocations.revoke(broker.database, SYSTEM, args.tenant, credential, reason=args.reason)
         known = [one.name for one in trusts.list_trusts(broker.database, SYSTEM, args.tenant)]
-    output.line(f"{args.credential} is revoked")
-    kind, _, rest = args.credential.partition(":")
+    output.line(f"{credential} is revoked")
+    kind, _, rest = credential.partition(":")
     if kind == "identity" and rest.startswith(("x509:", "oidc:")):
         kind, _, rest = rest.partition(":")
     name = rest.partition(":")[0]
     if kind in ("trust", "serial", "x509", "oidc") and name not in known:
         output.warning(f"{args.tenant} has no trust {name} now: look whether the name is right")
-    output.document(lambda: {"tenant": args.tenant, "credential": args.credential})
+    output.document(lambda: {"tenant": args.tenant, "credential": credential})
     return 0
 
 
@@ -125,10 +138,11 @@ def _unrevoke(args: argparse.Namespace, output: Output) -> int:
     from boltseal.broker.service import revocations
     from boltseal.broker.service.access import SYSTEM
 
+    credential = _named_credential(args, output)
     with shared.opened(args) as broker:
-        revocations.lift(broker.database, SYSTEM, args.tenant, args.credential)
-    output.line(f"{args.credential} counts again")
-    output.document(lambda: {"tenant": args.tenant, "credential": args.credential})
+        revocations.lift(broker.database, SYSTEM, args.tenant, credential)
+    output.line(f"{credential} counts again")
+    output.document(lambda: {"tenant": args.tenant, "credential": credential})
     return 0
 
 
@@ -249,6 +263,7 @@ REVOKE = Action(
     _revoke,
     "examples:\n"
     "  boltseal broker revoke identity:x509:eu-1:node-7 --reason stolen\n"
+    "  boltseal broker revoke --certificate node-7.pem --reason stolen\n"
     "  boltseal broker revoke trust:eu-1\n",
 )
 UNREVOKE = Action(

@@ -192,6 +192,28 @@ def listed(output: Output, name: str, heading: list[str], rows: list[list[str]],
     return 0
 
 
+def certificate(path: str) -> tuple[str, str]:
+    """The credential that the first certificate of a file (PEM or DER) is, and its subject."""
+    import hashlib
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from boltseal._io.files import read_user_file
+    from boltseal.errors import KeyFileError
+
+    raw = read_user_file(path, "the certificate", max_bytes=256 * 1024)
+    load = x509.load_der_x509_certificate
+    if b"-----BEGIN" in raw:
+        load = x509.load_pem_x509_certificate
+    try:
+        found = load(raw)
+        der = found.public_bytes(Encoding.DER)
+        return f"certificate:{hashlib.sha256(der).hexdigest()}", found.subject.rfc4514_string()
+    except ValueError:
+        raise KeyFileError(f"{path} holds no certificate", hint="give PEM or DER") from None
+
+
 def seconds(text: str | None, option: str) -> int | None:
     """Seconds since 1970 of a date, or of a date and a time, in UTC unless it says otherwise."""
     from datetime import UTC, datetime

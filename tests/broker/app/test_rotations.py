@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from boltseal.broker.app import certificate
 from boltseal.broker.audit import checkpoint, verify
-from support import broker_host
+from support import broker_host, broker_identity
 from support.broker import Broker
 from support.broker_host import SECRET, Cluster
 
@@ -307,9 +309,41 @@ def test_no_certificate_outlives_its_authority(monkeypatch: pytest.MonkeyPatch) 
     assert leaf.not_valid_after_utc.timestamp() < time.time() + 11 * 86_400
 
 
+def test_what_the_root_key_does_not_open_is_not_restored(broker: Broker, tmp_path: Path) -> None:
+    broker.run("backup", str(tmp_path / "backup"))
+    for name in ("broker.db", "broker.db-wal", "broker.db-shm"):
+        (broker.folder / name).unlink(missing_ok=True)
+    right = (broker.folder / "root.key").read_bytes()
+    (broker.folder / "root.key").write_bytes(bytes(32))
+    refused = broker.run("restore", str(tmp_path / "backup"), code=1)
+    assert "does not open the broker's database" in refused.err
+    (broker.folder / "root.key").write_bytes(right)
+    broker.run("restore", str(tmp_path / "backup"))
+    broker.run("key", "rotate", "prod-eu")
+
+
+def test_a_certificate_is_revoked_by_its_file(broker: Broker, tmp_path: Path) -> None:
+    host = broker_identity.client(Cluster("eu-1", tmp_path, 1).authority, name="host-1")
+    pem = host.write(tmp_path, "host")
+    der = host.certificate.public_bytes(serialization.Encoding.DER)
+    credential = f"certificate:{hashlib.sha256(der).hexdigest()}"
+    (tmp_path / "der").write_bytes(der)
+    (tmp_path / "bundle").write_bytes(host.key_pem() + host.pem() + broker.ca.read_bytes())
+    done = broker.run("revoke", "--certificate", str(tmp_path / "bundle"), "--reason", "stolen")
+    assert done.out == f"{credential} is revoked\n"
+    assert "CN=host-1" in done.err
+    assert broker.run("revocations", "--json").json["revocations"][0]["credential"] == credential
+    done = broker.run("unrevoke", "--certificate", str(tmp_path / "der"), "--json")
+    assert done.json["credential"] == credential
+    (tmp_path / "none").write_bytes(host.key_pem())
+    for name in ("none", "not-there"):
+        assert name in broker.run("revoke", "--certificate", str(tmp_path / name), code=1).err
+    broker.run("revoke", credential, "--certificate", str(pem), code=2)
+    broker.run("revoke", code=2)
+
+
 def _served(broker: Broker) -> str:
     """The SHA-256 of the certificate that it shows."""
-    import hashlib
     import socket
 
     host, _, port = broker.url.partition("://")[2].partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,15 +18,17 @@ from boltseal.broker.service import keys
 from boltseal.broker.service.access import SYSTEM, Actor, Role
 from boltseal.broker.store import tables
 from boltseal.broker.store.change import change, record
+from boltseal.broker.store.database import Database
 from boltseal.broker.store.snapshot import Snapshots
+from support.broker import Broker
 from support.broker_policy import NOW, at, permit, who
 from support.broker_store import furnish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from boltseal.broker.model import Decision
-    from boltseal.broker.store.database import Database
 
 PATH = KeyPath(DEFAULT, DEFAULT, "prod-eu")
 EU, US, NONE = {"env": "prod", "region": "eu"}, {"env": "prod", "region": "us"}, dict[str, str]()
@@ -124,6 +127,36 @@ def test_times_and_how_many(store: Database) -> None:
     for limit in (0, 10_001):
         with pytest.raises(RefusedError, match=r"^malformed"):
             dry_run(store, SYSTEM, DEFAULT, none, limit=limit)
+
+
+def test_the_command_fails_where_it_is_told_to(tmp_path: Path) -> None:
+    """By a text or a version, of a period; 1 alone where something would change."""
+    broker = Broker(tmp_path / "broker")
+    broker.run("key", "create", "prod-eu", "--algorithm", "p256")
+    for name, text in (("eu", shipped.text()), ("us", FOR_US)):
+        (tmp_path / name).write_text(text)
+        broker.run("policy", "add", str(tmp_path / name))
+    broker.run("policy", "activate", "1")
+    with Database.open(f"sqlite:///{broker.folder}/broker.db") as store:
+        ask(store, NONE)
+        ask(store, EU, NOW + 60)
+    fails = "--fail-on-change"
+    same = broker.run("policy", "test", str(tmp_path / "eu"), fails)
+    assert same.out.startswith("2 past requests: 0 would be allowed that were not, 0 refused")
+    changed = broker.run("policy", "test", "--version", "2", fails, "--json", code=1).json
+    assert (changed["checked"], changed["newly_refused"]) == (2, 1)
+    assert broker.run("policy", "test", "--version", "2").code == 0
+    until, since = (
+        datetime.fromtimestamp(NOW + 30 + more, UTC).replace(tzinfo=None).isoformat()
+        for more in (0, 1)
+    )
+    early = broker.run("policy", "test", "--version", "2", fails, "--until", until, "--json").json
+    assert (early["checked"], early["newly_refused"]) == (1, 0)
+    late = broker.run("policy", "test", "--version", "2", fails, "--since", since, code=1)
+    assert late.out.startswith("1 past requests")
+    broker.run("policy", "test", code=2)
+    broker.run("policy", "test", str(tmp_path / "eu"), "--version", "2", code=2)
+    assert "9" in broker.run("policy", "test", "--version", "9", code=1).err
 
 
 def test_pages(store: Database) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from boltseal.broker import backup as module
 from boltseal.broker.backup import backup, restore
+from boltseal.broker.keys.root import FileRoot
 from boltseal.broker.keys.safe import Safe
 from boltseal.broker.model import DEFAULT
 from boltseal.broker.service import admins, catalog, keys, limits, revocations
@@ -26,6 +27,7 @@ from boltseal.errors import (
     BoltsealError,
     ConflictError,
     IntegrityError,
+    KeyServiceError,
     MalformedError,
     StorageError,
     UnsupportedError,
@@ -109,6 +111,18 @@ def test_there_and_back(database: Database, target: Database, tmp_path: Path) ->
     assert restored.private(found) == safe.private(found)
     assert keys.rotate(target, SYSTEM, restored, PATH).version == 3
     assert catalog.get_key(target, SYSTEM, PATH).versions == 3
+
+
+def test_another_root_key_leaves_the_database_empty(
+    database: Database, target: Database, tmp_path: Path
+) -> None:
+    _filled(database)
+    path = tmp_path / "backup"
+    backup(database, str(path), now=NOW)
+    with pytest.raises(KeyServiceError, match="does not open the broker's database"):
+        restore(target, str(path), actor="somebody", now=NOW, root=FileRoot(bytes(32)))
+    assert not any(rows for name, rows in _content(target).items() if name != "head")
+    assert restore(target, str(path), actor="somebody", now=NOW, root=ROOT)
 
 
 def test_only_an_empty_database_is_filled(database: Database, tmp_path: Path) -> None:
