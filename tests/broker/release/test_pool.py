@@ -143,6 +143,15 @@ def test_a_pool_of_none_starts_nothing() -> None:
         bench.ready()
 
 
+def test_what_is_no_release_stays_here(bench: Bench) -> None:
+    bench.ready()
+    asked = [Job(one, Presented(bearer="somebody"), 1000) for one in Action]
+    releases = [one for one in asked if one.action is Action.UNWRAP]
+    assert bench.pool.put(asked) == [one for one in asked if one not in releases]
+    bench.over(1)
+    assert [one for one, _ in bench.decided] == releases
+
+
 def test_large_bodies_and_evidence_stay_here(bench: Bench) -> None:
     bench.ready()
     large = job(b"a" * (MAX_BODY + 1))

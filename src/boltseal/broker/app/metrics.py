@@ -41,6 +41,9 @@ class Metrics:
         self._pending = {
             "in_flight": Gauge("in_flight", "Releases that are under way", **own),
             "open_keys": Gauge("open_keys", "Private keys that are open in memory", **own),
+            "processes": Gauge(
+                "deciding_processes", "Processes that decide beside the server's", **own
+            ),
             "transactions": Gauge("transactions", "Transactions that wrote decisions", **own),
             "entries": Gauge("audit_records", "Audit records of decisions", **own),
             "stale": Gauge("stale_decisions", "Decisions made twice, as things changed", **own),
@@ -68,6 +71,7 @@ class Metrics:
         now = {
             "in_flight": releases.in_flight,
             "open_keys": releases.open_keys,
+            "processes": len(releases.processes),
             "transactions": figures.transactions,
             "entries": figures.entries,
             "stale": figures.stale,

@@ -22,6 +22,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from boltseal.broker.model import Action
 from boltseal.broker.release.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ class Pool:
             if self._is_closed or not any(one.is_ready for one in self._processes):
                 return list(jobs)
             for one in jobs:
-                fits = len(one.body) <= MAX_BODY and not one.presented.evidence
-                (self._queue if fits else others).append(one)
+                (self._queue if _fits(one) else others).append(one)
             self._feed()
         return others
 
@@ -328,6 +328,11 @@ class Pool:
         self._failed = min(self._failed + 1, 10)
         self._not_before = time.monotonic() + pause
         self._event(how)
+
+
+def _fits(job: Job) -> bool:
+    is_small = len(job.body) <= MAX_BODY and not job.presented.evidence
+    return is_small and job.action is Action.UNWRAP
 
 
 def send(sock: socket.socket, message: object) -> None:
