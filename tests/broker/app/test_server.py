@@ -273,11 +273,15 @@ def test_it_stops_well_with_a_request_under_way_and_reads_its_certificate_again(
             b"Expect: 100-continue\r\n\r\n"
         )
         assert b" 100 " in connection.recv(100)  # it is under way
-        stopped: list[int] = []
-        thread = threading.Thread(target=lambda: stopped.append(broker.stop()))
-        thread.start()
-        connection.sendall(b"{}")
-        assert said(connection)[0] == 400
+        with connect(broker) as other:  # past the framework, which knows of the first alone
+            other.sendall(b"POST /v1/release HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n{")
+            stopped: list[int] = []
+            thread = threading.Thread(target=lambda: stopped.append(broker.stop()))
+            thread.start()
+            connection.sendall(b"{}")
+            assert said(connection)[0] == 400
+            other.sendall(b"}")
+            assert said(other)[0] == 400
         thread.join()
     assert stopped == [0]
     assert broker.logged("stopped")[0]["written"] is True

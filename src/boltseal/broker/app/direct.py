@@ -199,11 +199,6 @@ class Connection(Protocol):
         if waiting is not None and not self._is_over:
             self._write(*waiting)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for an answer any more."""
-        self._waiting = None
-        super().connection_lost(exc)
-
     def look(self, now: float) -> None:
         """Called about once a second."""
         super().look(now)

@@ -193,7 +193,9 @@ class Protocol(HttpToolsProtocol):
         code = _EARLY[status]
         self.edge.refused(why, code, self.peer.address)
         cycle: Any = self.cycle  # None before the first request
-        is_free = cycle is None or cycle.response_complete or not cycle.response_started
+        # never in the place of an answer to a request before it, which is whole
+        is_free = cycle is None or cycle.response_complete
+        is_free = is_free or (cycle.more_body and not cycle.response_started)
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
