@@ -51,15 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=FILE",
         help="a configuration file in another place: containerd, crio, podman (containers.conf), "
-        "registries, storage, keyprovider, ocicrypt or image-verifier (repeatable)",
+        "registries, storage, keyprovider, broker (its settings), ocicrypt or image-verifier "
+        "(repeatable)",
     )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="SUBJECT",
-        help="look at this only: containerd, cri-o, podman, key-providers, gnupg, pkcs11, "
-        "refusing-starts or host (repeatable)",
+        help="look at this only: containerd, cri-o, podman, key-providers, key-broker, gnupg, "
+        "pkcs11, refusing-starts or host (repeatable)",
     )
     group = parser.add_argument_group("configuration files")
     group.add_argument(

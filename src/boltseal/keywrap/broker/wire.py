@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -53,11 +54,14 @@ class ExchangeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``wait`` is how many seconds the broker asked to be left alone."""
+    """``wait`` is how many seconds the broker asked to be left alone, ``date`` its clock's time in
+    seconds since 1970, in whole ones.
+    """
 
     status: int
     body: bytes = field(repr=False)
     wait: float | None = None
+    date: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +279,15 @@ def _read(response: http.client.HTTPResponse) -> Answer:
         raise ExchangeError(f"it answers {response.status}, and not in JSON", again=again)
     asked = response.getheader("Retry-After", "")
     wait = float(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else None
-    return Answer(response.status, raw, wait)
+    return Answer(response.status, raw, wait, _date(response.getheader("Date", "")))
+
+
+def _date(text: str) -> float | None:
+    """RFC 9110 section 5.6.7; None for what is no time."""
+    try:
+        return parsedate_to_datetime(text[:40]).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 @contextlib.contextmanager

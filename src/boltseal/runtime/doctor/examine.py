@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from boltseal.errors import BoltsealError, UsageError
 from boltseal.runtime.doctor import (
+    broker,
     containerd,
     crio,
     gate,
@@ -33,6 +34,7 @@ CONFIGS = (
     "registries",
     "storage",
     "keyprovider",
+    "broker",
     "ocicrypt",
     "image-verifier",
 )
@@ -41,6 +43,7 @@ SUBJECTS: tuple[Subject, ...] = (
     crio.SUBJECT,
     podman.SUBJECT,
     providers.SUBJECT,
+    broker.SUBJECT,
     gnupg.SUBJECT,
     tokens.SUBJECT,
     gate.SUBJECT,
@@ -180,7 +183,9 @@ def _subject(subject: Subject, host: Host, runtimes: Runtimes) -> Iterator[Findi
 
 
 def _others(subject: Subject, host: Host, runtimes: Runtimes) -> Iterator[Finding]:
-    if subject is gnupg.SUBJECT:
+    if subject is broker.SUBJECT:
+        yield from broker.checks(host)
+    elif subject is gnupg.SUBJECT:
         yield from gnupg.checks(host)
     elif subject is tokens.SUBJECT:
         yield from tokens.checks(host)
