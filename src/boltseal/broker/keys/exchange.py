@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, select, tuple_, update
 
 from boltseal.broker.keys.safe import (
     Place,
@@ -25,7 +25,7 @@ from boltseal.broker.store.change import change
 from boltseal.broker.store.snapshot import key_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -142,13 +142,19 @@ def _versions(connection: Connection, safe: Safe) -> int:
         .join(tables.keys)
         .where(table.c.wrapped != b"")
     )
-    count = 0
-    for row in _pages(connection, query, place):
-        version = key_version(row)
-        sealed = safe.seal(connection, Place.of_version(version), safe.private(version))
-        own = tuple_(*place) == (row.tenant, row.project, row.name, row.version)
-        connection.execute(update(table).where(own).values(wrapped=sealed))
-        count += 1
+    own = [column == bindparam(f"own_{column.name}") for column in place]
+    put = update(table).where(*own).values(wrapped=bindparam("sealed"))
+    count, seal = 0, safe.sealer(connection)
+    for page in _pages(connection, query, place):
+        sealed = []
+        for row in page:
+            version = key_version(row)
+            new = seal(Place.of_version(version), safe.private(version))
+            names = {f"own_{column.name}": getattr(row, column.name) for column in place}
+            sealed.append({**names, "sealed": new})
+        if sealed:
+            connection.execute(put, sealed)
+        count += len(sealed)
     return count
 
 
@@ -164,7 +170,7 @@ def _own(connection: Connection, safe: Safe) -> int:
     return len(rows)
 
 
-def _pages(connection: Connection, query: Any, place: tuple[Any, ...]) -> Iterator[Any]:
+def _pages(connection: Connection, query: Any, place: tuple[Any, ...]) -> Iterator[Sequence[Any]]:
     """The rows of a query in the order of their primary key, which may change as we go."""
     after: tuple[Any, ...] | None = None
     while True:
@@ -172,7 +178,7 @@ def _pages(connection: Connection, query: Any, place: tuple[Any, ...]) -> Iterat
         rows = connection.execute(
             page if after is None else page.where(tuple_(*place) > after)
         ).all()
-        yield from rows
+        yield rows
         if len(rows) < _BATCH:
             return
         after = tuple(getattr(rows[-1], column.name) for column in place)

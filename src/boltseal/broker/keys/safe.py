@@ -110,15 +110,23 @@ class Safe:
 
         That has locked the head row: no data key can be exchanged between here and its commit.
         """
+        return self.sealer(connection)(place, secret)
+
+    def sealer(self, connection: Connection) -> Callable[[Place, bytes], bytes]:
+        """The same for many, in this writer's transaction alone."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         generation, keys = newest_generation(connection), self._data_keys
         if generation not in keys:  # another replica exchanged it
             keys = self.refresh(connection)
         header = _HEADER.pack(_FORM, generation)
-        nonce = os.urandom(_NONCE_BYTES)
         cipher = AESGCM(keys[generation])
-        return header + nonce + cipher.encrypt(nonce, secret, _bound(header, place))
+
+        def seal(place: Place, secret: bytes) -> bytes:
+            nonce = os.urandom(_NONCE_BYTES)
+            return header + nonce + cipher.encrypt(nonce, secret, _bound(header, place))
+
+        return seal
 
     def unseal(self, place: Place, sealed: bytes) -> bytes:
         """What was sealed for this place.
