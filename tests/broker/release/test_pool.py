@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -303,12 +304,14 @@ def test_neither_side_waits_for_the_other_to_read() -> None:
     """More in both directions than sockets hold: whoever sends must not keep who reads waiting."""
     with benched(1) as bench:
         (pid,) = bench.ready()
+        (process,) = bench.pool._processes
+        process.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         os.kill(pid, signal.SIGSTOP)
         padding = b" " * (MAX_BODY - 20)
         asked = [job(b"swell 500000" + padding) for _ in range(pools._HELD)]
         for one in asked:  # this thread is an event loop's: it has to come back
             assert bench.pool.put([one]) == []
-        assert bench.pool._processes[0].unsent
+        assert process.unsent
         os.kill(pid, signal.SIGCONT)
         bench.over(len(asked))
         assert all(found is not None and len(found.answer) == 500_000 for _, found in bench.decided)
