@@ -12,13 +12,14 @@ import binascii
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from boltseal._io import der
 from boltseal.errors import IntegrityError, KeyFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cryptography.hazmat.primitives import hpke
     from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
@@ -60,14 +61,9 @@ class PublicKey:
 
     def load(self) -> hpke.MLKEM768X25519PublicKey:
         """The key for HPKE; raises KeyFileError for bytes that are no key."""
-        from cryptography.hazmat.primitives import hpke
-        from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
-
+        both, of_mlkem, of_x25519 = _public_halves()
         try:
-            return hpke.MLKEM768X25519PublicKey(
-                mlkem.MLKEM768PublicKey.from_public_bytes(self.raw[:_MLKEM_BYTES]),
-                x25519.X25519PublicKey.from_public_bytes(self.raw[_MLKEM_BYTES:]),
-            )
+            return both(of_mlkem(self.raw[:_MLKEM_BYTES]), of_x25519(self.raw[_MLKEM_BYTES:]))
         except Exception:  # noqa: BLE001  whatever the library raises
             raise KeyFileError("these bytes are no X-Wing public key") from None
 
@@ -119,6 +115,23 @@ class PrivateKey:
             mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
             x25519.X25519PrivateKey.from_private_bytes(expanded[64:]),
         )
+
+
+@cache
+def _public_halves() -> tuple[
+    type[hpke.MLKEM768X25519PublicKey],
+    Callable[[bytes], mlkem.MLKEM768PublicKey],
+    Callable[[bytes], x25519.X25519PublicKey],
+]:
+    """The library's ways, looked up once: a key broker loads a key for every answer."""
+    from cryptography.hazmat.primitives import hpke
+    from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
+
+    return (
+        hpke.MLKEM768X25519PublicKey,
+        mlkem.MLKEM768PublicKey.from_public_bytes,
+        x25519.X25519PublicKey.from_public_bytes,
+    )
 
 
 def load_public(raw: bytes) -> PublicKey | None:
