@@ -128,3 +128,20 @@ def test_a_revocation_of_what_is_not_there_is_told(broker: Broker) -> None:
         assert f"has no trust {name} now" in broker.run("revoke", credential).err
     for credential in ("identity:x509:eu-1:nobody", "identity:spiffe://eu.example/web"):
         assert "no trust" not in broker.run("revoke", credential).err
+
+
+def test_what_the_doctor_says_of_it(broker: Broker, tmp_path: Path) -> None:
+    place = broker.folder.parent
+    before = broker.run("releases", "--json").json["releases"]
+    (place / "eu-1-host-1.pem").chmod(0o600)
+    done = boltseal("doctor", "--only", "key-broker", "--config", f"broker={place}/eu.toml")
+    assert (done.code, "with this host's certificate" in " ".join(done.out.split())) == (0, True)
+    stranger = Cluster("elsewhere", tmp_path, 7)
+    stranger.host(broker)
+    settings = (place / "eu.toml").read_text().replace('"broker/tls', f'"{broker.folder}/tls')
+    host = f"{tmp_path}/elsewhere-host-1"
+    (tmp_path / "b.toml").write_text(settings.replace(f"{place}/eu-1-host-1", host))
+    done = boltseal("doctor", "--only", "key-broker", "--config", f"broker={tmp_path}/b.toml")
+    assert (done.code, "no tenant trusts its authority" in " ".join(done.out.split())) == (1, True)
+    assert broker.wait_for_log("refused-early")
+    assert broker.run("releases", "--json").json["releases"] == before  # nothing was asked for
