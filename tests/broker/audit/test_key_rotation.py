@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boltseal.broker.audit import checkpoint, signing, signing_keys, verify
+from boltseal.broker.audit.succession import Succession
 from boltseal.broker.model import AuditEntry, RefusedError
 from boltseal.errors import IntegrityError
 from support.broker_audit import NOW, Forger, History, principal, release
@@ -111,6 +112,14 @@ def test_a_record_that_names_no_key_changes_nothing(
     history.add(entry)
     history.checkpoint()
     assert verify.verify_database(sqlite).finding is None
+
+
+def test_no_more_keys_are_kept_than_a_broker_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "MAX_KEYS", 3)
+    found = Succession()
+    for seq in range(1, 9):
+        found.note(seq, signing_keys.naming(*signing_keys.make(), "mallory", NOW))
+    assert [seq for seq, *_ in found.named] == [1, 2, 3]
 
 
 def test_a_tenants_record_cannot_name_a_key(sqlite: Database) -> None:

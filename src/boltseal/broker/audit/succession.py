@@ -28,9 +28,11 @@ class Succession:
     named: list[tuple[int, str, Ed25519PublicKey]] = field(default_factory=list)
 
     def note(self, seq: int, entry: AuditEntry) -> None:
-        """A record that was followed. One that names something else than a key names none."""
+        """A record that was followed. One that names something else than a key names none, nor does
+        one after as many as a broker can have: nobody has signed for them yet.
+        """
         pem = signing_keys.named(entry)
-        if not pem:
+        if not pem or len(self.named) >= checkpoint.MAX_KEYS:
             return
         try:
             found = checkpoint.load_keys(pem.encode("utf-8", "replace"))
