@@ -28,8 +28,9 @@ class Succession:
     named: list[tuple[int, str, Ed25519PublicKey]] = field(default_factory=list)
 
     def note(self, seq: int, entry: AuditEntry) -> None:
-        """A record that was followed. One that names something else than a key names none, nor does
-        one after as many as a broker can have: nobody has signed for them yet.
+        """A record that was followed, and that nobody may have signed yet.
+
+        One that names something else than a key names none; nor does one after MAX_KEYS others.
         """
         pem = signing_keys.named(entry)
         if not pem or len(self.named) >= checkpoint.MAX_KEYS:
