@@ -17,6 +17,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from boltseal.broker.store import arrays
 
+_KEPT = "boltseal_cursor"
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,12 +30,19 @@ if TYPE_CHECKING:
 
 
 def run(connection: Connection, statement: ClauseElement, **values: Any) -> list[Row]:
-    """What a statement finds, or nothing. Its text is kept: make it once."""
+    """What a statement finds. Its text is kept: make it once."""
     text, order = _text(statement, connection.dialect)
-    given = values if order is None else tuple(map(values.__getitem__, order))
-    with _Driver(connection) as driver:
-        cursor = _execute(driver, text, given)
-        return cursor.fetchall() if cursor.description else []
+    with _Cursor(connection) as cursor:
+        cursor.execute(text, _ordered(values, order))
+        found: list[Row] = cursor.fetchall()
+        return found
+
+
+def do(connection: Connection, statement: ClauseElement, **values: Any) -> None:
+    """One that finds nothing."""
+    text, order = _text(statement, connection.dialect)
+    with _Cursor(connection) as cursor:
+        cursor.execute(text, _ordered(values, order))
 
 
 def put(
@@ -46,12 +55,12 @@ def put(
 ) -> None:
     """Insert rows, and change one of another table: on PostgreSQL in the same statement."""
     if connection.dialect.name == "postgresql":
-        run(connection, _with_rows(table, names, then), **_columns(table, names, rows), **values)
+        do(connection, _with_rows(table, names, then), **_columns(table, names, rows), **values)
         return
     text, _ = _text(_insert(table, names), connection.dialect)
-    with _Driver(connection) as driver:
-        driver.executemany(text, rows)
-    run(connection, then, **values)
+    with _Cursor(connection) as cursor:
+        cursor.executemany(text, rows)
+    do(connection, then, **values)
 
 
 def put_new(connection: Connection, table: Table, names: Names, rows: Sequence[Row]) -> set[Any]:
@@ -61,19 +70,19 @@ def put_new(connection: Connection, table: Table, names: Names, rows: Sequence[R
         found = run(connection, statement, **_columns(table, names, rows))
         return {key for (key,) in found}
     text, _ = _text(statement, connection.dialect)
-    with _Driver(connection) as driver:
-        return {row[0] for row in rows if driver.execute(text, row).rowcount == 1}
+    with _Cursor(connection) as cursor:
+        return {row[0] for row in rows if cursor.execute(text, row).rowcount == 1}
 
 
 def put_over(connection: Connection, table: Table, names: Names, rows: Sequence[Row]) -> None:
     """Insert rows, or change those whose primary key is there; no key may be given twice."""
     statement = _insert_over(table, names, connection.dialect.name)
     if connection.dialect.name == "postgresql":
-        run(connection, statement, **_columns(table, names, rows))
+        do(connection, statement, **_columns(table, names, rows))
         return
     text, _ = _text(statement, connection.dialect)
-    with _Driver(connection) as driver:
-        driver.executemany(text, rows)
+    with _Cursor(connection) as cursor:
+        cursor.executemany(text, rows)
 
 
 def look_up(
@@ -85,29 +94,31 @@ def look_up(
         found = run(connection, statement, **_columns(table, keys, rows))
         return {row[: len(keys)]: row[len(keys) :] for row in found}
     text, _ = _text(statement, connection.dialect)
-    with _Driver(connection) as driver:
-        each = ((key, driver.execute(text, key).fetchone()) for key in rows)
-        return {key: row for key, row in each if row is not None}
+    with _Cursor(connection) as cursor:
+        return {key: row for key in rows for row in cursor.execute(text, key).fetchall()}
 
 
-class _Driver:
-    """The driver's connection; its errors become SQLAlchemy's."""
+class _Cursor:
+    """The driver's, one for all of a connection's life; its errors become SQLAlchemy's."""
 
-    __slots__ = ("_connection", "_driver")
+    __slots__ = ("_connection",)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._driver: Any = connection.connection.dbapi_connection
 
     def __enter__(self) -> Any:
-        return self._driver
+        kept = self._connection.info  # it is emptied when the driver's connection is another one
+        cursor = kept.get(_KEPT)
+        if cursor is None:
+            driver: Any = self._connection.connection.dbapi_connection
+            cursor = kept[_KEPT] = driver.cursor()
+        return cursor
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         dialect = self._connection.dialect
-        base = dialect.loaded_dbapi.Error
-        if not isinstance(error, base):
+        if error is None or not isinstance(error, base := dialect.loaded_dbapi.Error):
             return
-        if dialect.is_disconnect(error, self._driver, None):
+        if dialect.is_disconnect(error, self._connection.connection.dbapi_connection, None):
             with suppress(exc.DBAPIError):  # so that it and the pool hear of it
                 self._connection.exec_driver_sql("SELECT 1")
         raise exc.DBAPIError.instance(
@@ -115,10 +126,8 @@ class _Driver:
         ) from None
 
 
-def _execute(driver: Any, text: str, given: Any) -> Any:
-    cursor = driver.cursor()
-    cursor.execute(text, given)
-    return cursor
+def _ordered(values: dict[str, Any], order: Names | None) -> Any:
+    return values if order is None else tuple(map(values.__getitem__, order))
 
 
 @lru_cache(maxsize=64)
@@ -129,9 +138,14 @@ def _text(statement: ClauseElement, dialect: Dialect) -> tuple[str, Names | None
 
 
 def _columns(table: Table, names: Names, rows: Sequence[Row]) -> dict[str, arrays.Array]:
-    kinds = [arrays.of(table.c[name])[0] for name in names]
     values = zip(*rows, strict=True)
+    kinds = _kinds(table, names)
     return {name: kind(one) for name, kind, one in zip(names, kinds, values, strict=True)}
+
+
+@lru_cache(maxsize=64)
+def _kinds(table: Table, names: Names) -> list[type[arrays.Array]]:
+    return [arrays.of(table.c[name])[0] for name in names]
 
 
 def _given(table: Table, names: Names) -> TableValuedAlias:
