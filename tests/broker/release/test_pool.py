@@ -188,6 +188,7 @@ def test_one_has_no_more_than_its_share_and_the_others_get_the_rest() -> None:
         assert bench.pool.put([job(b"hang")]) == []
         assert bench.pool.put([job(b"%d" % number) for number in range(5 * held)]) == []
         bench.over(4 * held + 1)  # the one that hangs keeps what it was given, and no more
+        bench.until(lambda: sum(bool(one.jobs) for one in bench.pool._processes) == 1)
         (hung,) = [one for one in bench.pool._processes if one.jobs]
         assert len(hung.jobs) <= held
         os.kill(hung.popen.pid, signal.SIGKILL)
@@ -307,6 +308,8 @@ def test_neither_side_waits_for_the_other_to_read() -> None:
         (process,) = bench.pool._processes
         process.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         os.kill(pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{pid}/stat")
+        bench.until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
         padding = b" " * (MAX_BODY - 20)
         asked = [job(b"swell 500000" + padding) for _ in range(pools._HELD)]
         for one in asked:  # this thread is an event loop's: it has to come back

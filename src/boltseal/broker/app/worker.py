@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MODULE: Final = "boltseal.broker.app.worker"
 _LOOK_SECONDS: Final = 1.0  # between looks whether anything has changed, without requests
-_AT_ONCE: Final = 16  # requests that are decided together
+_AT_ONCE: Final = 8  # requests that are decided together
 _VALUES: Final = attrgetter(*(one.name for one in fields(Verdict)))
 
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 16 * 1024  # bytes of a request that goes to a process
 WAITING: Final = 3  # requests under way that make it worth while to have one
-_HELD = 24  # requests that one process has at a time
-_AT_ONCE = 8  # of one message
+_AT_ONCE = 8  # requests of one message
+_HELD = 2 * _AT_ONCE  # that one process has at a time
 _SIZE: Final = struct.Struct(">I")
 _PIECE = 256 * 1024
 _GOING = 0.1  # seconds between a process's last word and its end
@@ -147,18 +147,26 @@ class Pool:
             self._thread.join(self._patience.look + 2 * self._patience.end)
 
     def _feed(self) -> None:
-        """Share out what waits, to whoever has the least; the lock is held."""
+        """Share out what waits, to whoever has the least; the lock is held.
+
+        One that is at work gets more when a whole message is there for it, and has one in store:
+        a message for each request would cost as much as half of the deciding.
+        """
         while self._queue:
             free = [
                 one
                 for one in self._processes
-                if one.is_ready and len(one.jobs) < _HELD and not one.unsent
+                if one.is_ready
+                and not one.unsent
+                and (
+                    not one.jobs
+                    or (len(one.jobs) <= _HELD - _AT_ONCE and len(self._queue) >= _AT_ONCE)
+                )
             ]
             if not free:
                 return
             least = min(free, key=lambda one: len(one.jobs))
-            share = -(-len(self._queue) // len(free))
-            count = min(_AT_ONCE, share, _HELD - len(least.jobs))
+            count = min(_AT_ONCE, -(-len(self._queue) // len(free)))
             self._send(least, [self._queue.popleft() for _ in range(count)])
 
     def _send(self, process: _Process, jobs: list[Job]) -> None:
