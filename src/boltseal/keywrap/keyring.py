@@ -71,6 +71,8 @@ class Keyring:
         """How many such layers it pays to ask for at a time: 1, unless somebody is asked who is far
         away (``at_once`` of an identity) and nobody else who would be takes one after another only.
         """
+        if all(getattr(one, "at_once", 1) == 1 for one in self.identities):
+            return 1
         wrapped = [scheme for scheme, _ in _packets(names.schemes(annotations), [])]
         asked = [one for one in self.identities if any(map(one.handles, wrapped))]
         if not all(getattr(one, "is_concurrent", False) for one in asked):
