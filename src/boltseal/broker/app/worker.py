@@ -12,7 +12,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 import time
 from dataclasses import fields
 from operator import attrgetter
@@ -145,7 +144,7 @@ def _job(asked: tuple[Any, ...]) -> Job:
     return Job(Action.UNWRAP, who, now, identifier=identifier, started=started, body=body)
 
 
-def main() -> int:
+def main() -> None:
     """Standard input is the connection."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # whoever ends the server ends this after it
@@ -156,10 +155,10 @@ def main() -> int:
             (told,) = receive(sock, seen)
             _Worker(sock, *told).run()
     except (EOFError, OSError):
-        return 0
+        return
     except Exception:  # noqa: BLE001  there is nobody to read what went wrong
-        return 1
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
