@@ -17,8 +17,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from boltseal.broker.store import arrays
 
-_KEPT = "boltseal_cursor"
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
 
     Names = tuple[str, ...]
     Row = tuple[Any, ...]
+
+_KEPT = "boltseal_cursor"
 
 
 def run(connection: Connection, statement: ClauseElement, **values: Any) -> list[Row]:
@@ -158,7 +158,13 @@ def _given(table: Table, names: Names) -> TableValuedAlias:
 
 @lru_cache(maxsize=64)
 def _insert(table: Table, names: Names) -> ClauseElement:
-    return insert(table).values({name: bindparam(name) for name in names})
+    return insert(table).values(_places(table, names))
+
+
+def _places(table: Table, names: Names) -> dict[str, Any]:
+    # SQLAlchemy's text has them in this order
+    assert names == tuple(one.name for one in table.columns if one.name in names)
+    return {name: bindparam(name) for name in names}
 
 
 @lru_cache(maxsize=64)
@@ -170,7 +176,7 @@ def _with_rows(table: Table, names: Names, then: Update) -> ClauseElement:
 def _either(table: Table, names: Names, dialect: str) -> Any:
     """An INSERT that can be told what to do where a key is there already."""
     if dialect == "sqlite":
-        return sqlite.insert(table).values({name: bindparam(name) for name in names})
+        return sqlite.insert(table).values(_places(table, names))
     return postgresql.insert(table).from_select(list(names), select(_given(table, names)))
 
 

@@ -24,8 +24,8 @@ _WRITES = "boltseal_writes"
 _HINT = "write sqlite:////var/lib/boltseal/broker.db or postgresql://USER@HOST/DATABASE"
 
 # Deleted bytes are written over (a destroyed key's above all), REPLACE runs the triggers that guard
-# the audit, and a commit is on the disk when it returns. Pages go from the journal into the file when
-# it has 4,000 (16 MB): a release changes few that the next ones do not change again.
+# the audit, and a commit is on the disk when it returns. The journal goes into the file when it has
+# 4,000 pages (16 MB), four times as many as usual: releases change the same few again and again.
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
