@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import and_, bindparam, exc, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from boltseal.broker.store import arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Dialect, Table, TableValuedAlias, Update
     from sqlalchemy.sql import ClauseElement
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     Row = tuple[Any, ...]
 
 _KEPT = "boltseal_cursor"
+_MOST_WIDE: Final = 64  # rows of one statement
+
+T = TypeVar("T")
 
 
 def run(connection: Connection, statement: ClauseElement, **values: Any) -> list[Row]:
@@ -57,21 +61,23 @@ def put(
     if connection.dialect.name == "postgresql":
         do(connection, _with_rows(table, names, then), **_columns(table, names, rows), **values)
         return
-    text, _ = _text(_insert(table, names), connection.dialect)
-    with _Cursor(connection) as cursor:
-        cursor.executemany(text, rows)
+    _put_wide(connection, table, names, rows)
     do(connection, then, **values)
 
 
 def put_new(connection: Connection, table: Table, names: Names, rows: Sequence[Row]) -> set[Any]:
     """Insert those rows whose key, their first column, is not there; the keys of these."""
-    statement = _insert_new(table, names, connection.dialect.name)
     if connection.dialect.name == "postgresql":
-        found = run(connection, statement, **_columns(table, names, rows))
+        found = run(connection, _insert_new(table, names), **_columns(table, names, rows))
         return {key for (key,) in found}
-    text, _ = _text(statement, connection.dialect)
-    with _Cursor(connection) as cursor:
-        return {row[0] for row in rows if cursor.execute(text, row).rowcount == 1}
+    fresh = {row[0]: row for row in reversed(rows)}  # the first one of each key
+    for group in _groups(list(fresh)):
+        text, _ = _text(_keys_among(table, names[0], len(group)), connection.dialect)
+        with _Cursor(connection) as cursor:
+            for (key,) in cursor.execute(text, group).fetchall():
+                del fresh[key]
+    _put_wide(connection, table, names, list(fresh.values()))
+    return set(fresh)
 
 
 def put_over(connection: Connection, table: Table, names: Names, rows: Sequence[Row]) -> None:
@@ -96,6 +102,25 @@ def look_up(
     text, _ = _text(statement, connection.dialect)
     with _Cursor(connection) as cursor:
         return {key: row for key in rows for row in cursor.execute(text, key).fetchall()}
+
+
+def _put_wide(connection: Connection, table: Table, names: Names, rows: Sequence[Row]) -> None:
+    """On SQLite: many rows a statement. With each one the driver lets go of the interpreter, and
+    waits for the other threads until it has it back.
+    """
+    for group in _groups(rows):
+        text, _ = _text(_insert(table, names, len(group)), connection.dialect)
+        with _Cursor(connection) as cursor:
+            cursor.execute(text, tuple(chain.from_iterable(group)))
+
+
+def _groups(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Of sizes that are powers of two, so that there are few statements."""
+    at = 0
+    while at < len(rows):
+        size = min(_MOST_WIDE, 1 << (len(rows) - at).bit_length() - 1)
+        yield rows[at : at + size]
+        at += size
 
 
 class _Cursor:
@@ -157,14 +182,20 @@ def _given(table: Table, names: Names) -> TableValuedAlias:
 
 
 @lru_cache(maxsize=64)
-def _insert(table: Table, names: Names) -> ClauseElement:
-    return insert(table).values(_places(table, names))
+def _insert(table: Table, names: Names, count: int) -> ClauseElement:
+    return insert(table).values([_places(table, names, f"_{number}") for number in range(count)])
 
 
-def _places(table: Table, names: Names) -> dict[str, Any]:
+def _places(table: Table, names: Names, suffix: str = "") -> dict[str, Any]:
     # SQLAlchemy's text has them in this order
     assert names == tuple(one.name for one in table.columns if one.name in names)
-    return {name: bindparam(name) for name in names}
+    return {name: bindparam(name + suffix) for name in names}
+
+
+@lru_cache(maxsize=64)
+def _keys_among(table: Table, name: str, count: int) -> ClauseElement:
+    key = table.c[name]
+    return select(key).where(key.in_([bindparam(f"key_{number}") for number in range(count)]))
 
 
 @lru_cache(maxsize=64)
@@ -181,10 +212,10 @@ def _either(table: Table, names: Names, dialect: str) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _insert_new(table: Table, names: Names, dialect: str) -> Any:
+def _insert_new(table: Table, names: Names) -> Any:
     key = table.c[names[0]]
-    statement = _either(table, names, dialect).on_conflict_do_nothing(index_elements=[key])
-    return statement if dialect == "sqlite" else statement.returning(key)
+    statement = _either(table, names, "postgresql").on_conflict_do_nothing(index_elements=[key])
+    return statement.returning(key)
 
 
 @lru_cache(maxsize=64)
