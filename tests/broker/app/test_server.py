@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -275,6 +276,7 @@ def test_it_stops_well_with_a_request_under_way_and_reads_its_certificate_again(
         assert b" 100 " in connection.recv(100)  # it is under way
         with connect(broker) as other:  # past the framework, which knows of the first alone
             other.sendall(b"POST /v1/release HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n{")
+            time.sleep(0.2)  # its head is read
             stopped: list[int] = []
             thread = threading.Thread(target=lambda: stopped.append(broker.stop()))
             thread.start()

@@ -95,6 +95,7 @@ class Release:
 class Connection(Protocol):
     """One connection, with releases that pass by the framework. ``of`` makes a server's class."""
 
+    noted = Protocol.noted | _UNUSUAL | {b"content-type"}
     replica: Replica
     answers: Answers
     _release: Release | None = None  # what is being read
@@ -207,18 +208,13 @@ class Connection(Protocol):
 
     def _presented(self) -> Presented | None:
         """Who asks, if the request is plainly a release."""
-        kind = token = None
-        for name, value in self.headers:
-            if name in _UNUSUAL:
-                return None
-            if name == b"content-type" and kind is None:  # the first one counts, none is as good
-                kind = value
-                if value != _JSON and value.partition(b";")[0].strip() != _JSON:
-                    return None
-            elif name == b"authorization":
-                token = value
-        if self.parser.get_method() != b"POST":
+        first = self.first
+        if not _UNUSUAL.isdisjoint(first) or self.parser.get_method() != b"POST":
             return None
+        kind = first.get(b"content-type", _JSON)  # none is as good
+        if kind != _JSON and kind.partition(b";")[0].strip() != _JSON:
+            return None
+        token = first.get(b"authorization")
         if token is not None:
             bearer = answers.bearer(token)
             if bearer is None:

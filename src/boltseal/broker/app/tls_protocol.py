@@ -68,6 +68,8 @@ class Protocol(HttpToolsProtocol):
     """One connection. ``edge`` is set by a subclass for each server."""
 
     edge: Edge
+    noted = _ONCE  # the headers that are looked at
+    first: dict[bytes, bytes]  # the first value of each of them that is there
     _is_over = False  # what comes further is dropped
 
     def __init__(self, *args: Any, closed: Callable[[], None], **kwargs: Any) -> None:
@@ -223,13 +225,15 @@ class Protocol(HttpToolsProtocol):
         if len(self.url) > MAX_URL_BYTES or len(headers) > MAX_HEADERS:
             return 431, "a head over the limit"
         size = len(self.url)
-        once: dict[bytes, bytes] = {}
+        noted = self.noted
+        once = self.first = {}
         for name, value in headers:
             size += len(name) + len(value) + 4
-            if name in _ONCE:
-                if name in once:
+            if name in noted:
+                if name not in once:
+                    once[name] = value
+                elif name in _ONCE:
                     return 400, "a header twice"
-                once[name] = value
         if size > MAX_HEAD_BYTES:
             return 431, "a head over the limit"
         if b"content-length" in once and b"transfer-encoding" in once:
