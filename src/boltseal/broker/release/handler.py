@@ -78,7 +78,6 @@ class ReleaseService:
         count = settings.processes if module else 0
         self._pool = Pool(count, module, hello, self._came_back, event)
         self._arrived: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-        self._free = threading.BoundedSemaphore(settings.in_flight)
         self._count = 0
         self._counting = threading.Lock()
         self._stopping = False
@@ -99,10 +98,10 @@ class ReleaseService:
     def stop(self, timeout: float = 10.0) -> bool:
         """Finish what is under way and take nothing more; whether all of it is written down."""
         self._stopping = True
-        self._crew.stop()
         until = time.monotonic() + timeout
         while self._count and time.monotonic() < until:
             time.sleep(0.01)
+        self._crew.stop()  # what a process cannot decide, or decided too late, needs it till then
         self._pool.stop()
         self._write_sums(everything=True)
         return self.committer.stop(max(0.1, until - time.monotonic()))
@@ -217,16 +216,16 @@ class ReleaseService:
 
     def _enter(self, job: Job) -> bool:
         """Take a request in; or refuse it at once, so that memory stays bounded."""
-        if self._stopping or not self._free.acquire(blocking=False):
+        with self._counting:
+            is_free = not self._stopping and self._count < self._settings.in_flight
+            self._count += is_free
+        if not is_free:
             job.code = "unavailable"
             job.detail = "the broker is stopping" if self._stopping else "too much is under way"
             job.wait = 1
             self._floods.count(job.now, job.code, address=job.address)
             self._observe([job.observed()])
-            return False
-        with self._counting:
-            self._count += 1
-        return True
+        return is_free
 
     def _work(self, job: Job) -> None:
         """Decide, and hand over to the committer. In any thread but an event loop's."""
@@ -317,7 +316,6 @@ class ReleaseService:
                 loops.setdefault(job.loop, []).append(job)
             elif job.done is not None:
                 waiting.append(job.done)
-            self._free.release()
         with self._counting:
             self._count -= len(jobs)
         self._observe(seen)
