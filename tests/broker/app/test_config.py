@@ -30,6 +30,18 @@ def load(folder: Path, text: str) -> config.Settings:
     return config.load(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("written", "cores", "count"), [(-1, 1, 0), (-1, 2, 2), (-1, 64, 8), (0, 64, 0), (12, 1, 12)]
+)
+def test_how_many_processes_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int, cores: int, count: int
+) -> None:
+    monkeypatch.setattr(config.cores, "usable", lambda: cores)
+    found = load(tmp_path, f"{GOOD}[limits]\nprocesses = {written}\n")
+    assert found.bounds.deciding_processes == count
+    assert load(tmp_path, GOOD).bounds.processes == -1
+
+
 def test_paths_are_relative_to_the_settings(tmp_path: Path) -> None:
     found = load(tmp_path, GOOD)
     assert found.database == f"sqlite:///{tmp_path}/broker.db"
@@ -63,6 +75,7 @@ BAD = {
     ),
     "no level": (GOOD + '[log]\nlevel = "hunter2"\n', "line 7", "[log] level"),
     "out of bounds": (GOOD + "[limits]\nworkers = 65\n", "line 7", "0 to 64"),
+    "too few processes": (GOOD + "[limits]\nprocesses = -2\n", "line 7", "-1 to 64"),
     "a truth value": (GOOD + "[limits]\nworkers = true\n", "line 7", "another type"),
     "no https": (GOOD + 'public_address = "ftp://hunter2"\n', "line 6", "public_address"),
     "a path": (GOOD + 'public_address = "http://x/hunter2"\n', "line 6", "public_address"),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MODULE: Final = "boltseal.broker.app.worker"
 _LOOK_SECONDS: Final = 1.0  # between looks whether anything has changed, without requests
+_LOOK_AGAIN: Final = 0.05  # while there are some: what is decided too late is decided twice
 _AT_ONCE: Final = 8  # requests that are decided together
 _VALUES: Final = attrgetter(*(one.name for one in fields(Verdict)))
 
@@ -70,7 +71,7 @@ class _Worker:
         self._known = Known(_NoKeySets())  # type: ignore[arg-type]
         self._opener = Opener(self._private, open_keys)
         examiner = Examiner(self._authenticate, decide, self._opener, window)
-        snapshots = Snapshots(Database.open(database, pool=1))
+        snapshots = Snapshots(Database.open(database, pool=1), look_again=_LOOK_AGAIN)
         self._decider = Decider(snapshots, examiner, window)
 
     def run(self) -> NoReturn:

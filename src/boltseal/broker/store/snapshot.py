@@ -136,8 +136,15 @@ class StoredSnapshot:
 class Snapshots:
     """The newest snapshot, for all threads of a replica."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        look_again: float = LOOK_AGAIN,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
+        self._look_again = look_again
         self._clock = clock
         self._lock = threading.Lock()
         self._snapshot: StoredSnapshot | None = None
@@ -146,14 +153,14 @@ class Snapshots:
     def current(self, *, stale: bool = False) -> StoredSnapshot:
         """The state after the last change that this replica knows of.
 
-        The epoch is asked for at most every LOOK_AGAIN seconds, or at once when the caller found
-        out that a snapshot is ``stale``. One thread asks; others go on with what there is, since
-        a decision on it is checked again when it is written down. Raises RefusedError
+        The epoch is asked for at most every ``look_again`` seconds, or at once when the caller
+        found out that a snapshot is ``stale``. One thread asks; others go on with what there is,
+        since a decision on it is checked again when it is written down. Raises RefusedError
         ``unavailable``.
         """
         snapshot = self._snapshot
         if snapshot is not None and not stale and not snapshot.is_stale:
-            if self._clock() - self._looked < LOOK_AGAIN:
+            if self._clock() - self._looked < self._look_again:
                 return snapshot
             if not self._lock.acquire(blocking=False):
                 return snapshot
