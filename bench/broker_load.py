@@ -10,13 +10,15 @@ import asyncio
 import base64
 import json
 import os
-import random
 import ssl
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length: "
@@ -56,11 +58,15 @@ class Channel(asyncio.Protocol):
             length = int(head[at + len(_LENGTH) : head.index(b"\r", at)]) if at >= 0 else 0
             self._body = end + len(_END)
             self._needed = self._body + length
-        if len(self._seen) >= self._needed and self._answer is not None:
+        if len(self._seen) >= self._needed:
             status, body = int(self._seen[9:12]), self._seen[self._body : self._needed]
             self._seen, self._needed = self._seen[self._needed :], 0
-            if not self._answer.done():
-                self._answer.set_result((status, body))
+            self.answered(status, body)
+
+    def answered(self, status: int, body: bytes) -> None:
+        """One answer is here."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((status, body))
 
     async def exchange(self, raw: bytes) -> tuple[int, bytes]:
         """The answer's status and body. Raises Closed."""
@@ -74,10 +80,17 @@ class Channel(asyncio.Protocol):
         self._transport.close()
 
 
+C = TypeVar("C", bound=Channel)
+
+
 async def connect(host: str, port: int, tls: ssl.SSLContext) -> Channel:
-    """A connection. Raises OSError."""
+    """A connection for one request after the other. Raises OSError."""
+    return await _connected(host, port, tls, Channel)
+
+
+async def _connected(host: str, port: int, tls: ssl.SSLContext, made: Callable[[], C]) -> C:
     loop = asyncio.get_running_loop()
-    _, channel = await loop.create_connection(Channel, host, port, ssl=tls, server_hostname=host)
+    _, channel = await loop.create_connection(made, host, port, ssl=tls, server_hostname=host)
     return channel
 
 
@@ -116,39 +129,97 @@ def tls(ca: str, certificate: str | None = None, key: str | None = None) -> ssl.
     return context
 
 
+class Asker(Channel):
+    """A connection that sends its next request as soon as it has an answer, without a task."""
+
+    def __init__(self, load: Load) -> None:
+        super().__init__()
+        self._load = load
+        self._left = 0
+        self._sent = 0.0
+
+    def begin(self, count: int) -> None:
+        """Send the first of so many."""
+        self._left = count
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._left:
+            self._load.fail("a connection ended")
+
+    def answered(self, status: int, body: bytes) -> None:
+        load = self._load
+        load.taken.append(time.perf_counter() - self._sent)
+        self._left -= 1
+        if status != 200:
+            load.fail(f"{status}: {body[:200]!r}")
+        elif self._left:
+            self._next()
+        else:
+            load.finished()
+
+    def _next(self) -> None:
+        raw = self._load.request()
+        self._sent = time.perf_counter()
+        self._transport.write(raw)
+
+
+class Load:
+    """What all connections share."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self._templates = [Template(one, plan["host"]) for one in plan.get("requests", ())]
+        path = plan.get("path", "/v1/ping")
+        self._ping = f"GET {path} HTTP/1.1\r\nhost: {plan['host']}\r\n\r\n".encode()
+        self._turn = 0
+        self._busy = 0
+        self._done: asyncio.Future[None] | None = None
+        self.taken: list[float] = []
+
+    def request(self) -> bytes:
+        """The next one: of releases, another packet than the one before."""
+        if not self._templates:
+            return self._ping
+        self._turn += 1
+        one = self._templates[self._turn % len(self._templates)]
+        return one.raw(one.body())
+
+    async def run(self, askers: list[Asker], count: int) -> float:
+        """How many seconds so many take."""
+        self._busy = len(askers)
+        self._done = asyncio.get_running_loop().create_future()
+        start = time.perf_counter()
+        for one in askers:
+            one.begin(count // len(askers))
+        await self._done
+        return time.perf_counter() - start
+
+    def finished(self) -> None:
+        """One connection has all its answers."""
+        self._busy -= 1
+        if not self._busy and self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def fail(self, why: str) -> None:
+        """Nothing that was measured counts."""
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(SystemExit(why))
+
+
 async def _run(plan: dict[str, Any]) -> dict[str, Any]:
     host, port = plan["host"], plan["port"]
     context = tls(plan["ca"], plan.get("certificate"), plan.get("key"))
-    channels = await asyncio.gather(
-        *(connect(host, port, context) for _ in range(plan["in_flight"]))
+    load = Load(plan)
+    askers = await asyncio.gather(
+        *(_connected(host, port, context, lambda: Asker(load)) for _ in range(plan["in_flight"]))
     )
-    templates = [Template(one, host) for one in plan.get("requests", ())]
-    ping = f"GET {plan.get('path', '/v1/ping')} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
-    taken: list[float] = []
-
-    async def work(channel: Channel, count: int) -> None:
-        for _ in range(count):
-            raw = ping
-            if templates:
-                one = random.choice(templates)
-                raw = one.raw(one.body())
-            start = time.perf_counter()
-            status, body = await channel.exchange(raw)
-            taken.append(time.perf_counter() - start)
-            if status != 200:
-                raise SystemExit(f"{status}: {body[:200]!r}")
-
-    async def everybody(count: int) -> float:
-        start = time.perf_counter()
-        await asyncio.gather(*(work(one, count // len(channels)) for one in channels))
-        return time.perf_counter() - start
-
-    await everybody(plan["warm"])
-    taken.clear()
-    seconds = await everybody(plan["count"])
-    for one in channels:
+    await load.run(askers, plan["warm"])
+    load.taken.clear()
+    seconds = await load.run(askers, plan["count"])
+    for one in askers:
         one.close()
-    taken.sort()
+    taken = sorted(load.taken)
     return {
         "seconds": seconds,
         "p50_ms": 1000 * taken[len(taken) // 2],
