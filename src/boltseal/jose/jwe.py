@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boltseal._io import b64, strictjson
@@ -69,14 +69,6 @@ class Jwe:
     recipients: tuple[JweRecipient, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Flat:
-    """A JWE for one recipient as jwcrypto has read it: still encrypted, so it may be kept."""
-
-    algorithms: tuple[str, str]  # of its key and of its content; no others are allowed
-    objects: Mapping[str, Any] = field(repr=False)
-
-
 def parse(raw: bytes) -> Jwe:
     """Parse the JSON serialisation, flattened or general.
 
@@ -109,36 +101,15 @@ def parse(raw: bytes) -> Jwe:
 
 def decrypt(jwe: Jwe, recipient: JweRecipient, key: Key) -> bytes:
     """The content, opened for one recipient; raises WrongKeyError."""
-    _check_fit(recipient.algorithm, key)
-    return decrypt_flat(flatten(jwe, recipient), key)
-
-
-def flatten(jwe: Jwe, recipient: JweRecipient) -> Flat:
-    """What is for one recipient, read by the library once for any number of times it is opened.
-
-    Raises WrongKeyError where the library cannot read it: no key would open it.
-    """
+    if recipient.algorithm not in algorithms.algorithms_for(key.kty):
+        raise WrongKeyError(f"{recipient.algorithm[:40]} takes another kind of key")
     flat = {**jwe.shared, "encrypted_key": recipient.encrypted_key}
     if recipient.unprotected:
         flat["header"] = dict(recipient.unprotected)
     token = _token()
     try:
+        token.allowed_algs = [recipient.algorithm, str(recipient.header["enc"])]
         token.deserialize(json.dumps(flat))
-        names = (recipient.algorithm, str(recipient.header["enc"]))
-        return Flat(names, token.objects)
-    except Exception:  # noqa: BLE001  whatever the library raises
-        raise WrongKeyError("it does not open with this key") from None
-    finally:
-        token.objects = {}
-
-
-def decrypt_flat(flat: Flat, key: Key) -> bytes:
-    """The content of what :func:`flatten` gave; raises WrongKeyError."""
-    _check_fit(flat.algorithms[0], key)
-    token = _token()
-    try:
-        token.allowed_algs = list(flat.algorithms)
-        token.objects = dict(flat.objects)
         token.decrypt(key.jwk, max_plaintext=_MAX_CONTENT_BYTES)
         return bytes(token.payload)
     except Exception:  # noqa: BLE001  whatever the library raises
@@ -149,19 +120,14 @@ def decrypt_flat(flat: Flat, key: Key) -> bytes:
         token.objects, token.plaintext, token.cek = {}, None, None  # it keeps no secret
 
 
-def _check_fit(algorithm: str, key: Key) -> None:
-    if algorithm not in algorithms.algorithms_for(key.kty):
-        raise WrongKeyError(f"{algorithm[:40]} takes another kind of key")
-
-
 def _token() -> JWE:
     """This thread's own one. Making one takes longer than opening an envelope: jwcrypto copies all
-    it knows of headers each time. What was in it before is forgotten after each use.
+    it knows of headers each time. ``deserialize`` forgets what was in it before.
     """
+    from jwcrypto.jwe import JWE
+
     found: JWE | None = getattr(_threads, "token", None)
     if found is None:
-        from jwcrypto.jwe import JWE
-
         found = _threads.token = JWE()
     return found
 

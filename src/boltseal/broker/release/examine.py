@@ -99,6 +99,10 @@ class Examiner:
         self._opener.forget(epoch)
         self.exhausted.clear()
 
+    def tidy(self) -> None:
+        """Keep nothing for longer than it may be."""
+        self._opener.tidy()
+
     def authorise(self, job: Job, snapshot: Snapshot) -> Iterator[None]:
         """In one step. Raises RefusedError unless a policy allows the action on what is named."""
         self._identify(job, snapshot)

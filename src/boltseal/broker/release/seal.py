@@ -1,14 +1,18 @@
 """Opening a packet with the private half of a key, which stays in this process.
 
 Private keys are kept opened while nothing changes: whenever the epoch moves, all of them are
-dropped, so a key that is destroyed is gone from memory as well.
+dropped, so a key that is destroyed is gone from memory as well. So are, for a minute, the secrets
+of packets that were opened: all hosts of a cluster that start an image send the same ones, and
+whoever could read these in memory could read the key beside them, which opens them all. Who asked
+for one before makes no difference to the next: each request is decided by itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections import OrderedDict
-from functools import lru_cache
+import time
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from boltseal.broker.model import RefusedError
@@ -23,9 +27,12 @@ if TYPE_CHECKING:
 
     from boltseal.broker.model import KeyVersion
 
+    _Place = tuple[str, int, str]  # a key, its version and its fingerprint
+
 HYBRID: Final = "xwing"
-_MAX_KEPT: Final = 512  # JWEs that stay read: 8 MiB at most
-_MAX_KEPT_JWE: Final = 3072  # bytes
+KEPT_SECONDS: Final = 60.0
+MAX_KEPT: Final = 2048  # secrets in memory, of all keys together
+_MAX_SECRET: Final = 1024  # bytes of one that is kept: a layer's options have about 100
 _DOES_NOT_OPEN = "the packet does not open with the key that it names"
 
 
@@ -47,36 +54,16 @@ class JweKey:
             der, password=None, unsafe_skip_rsa_key_validation=True
         )
         self._key = jwk.from_pyca(key)
-        self._mark = object()  # and not the key, which is to be gone when it is dropped
 
     def unwrap(self, wrapped: bytes) -> bytes:
+        parsed = jwe.parse(wrapped)
+        # many recipients would have many private operations made for one request
+        if len(parsed.recipients) != 1 or not parsed.recipients[0].is_supported:
+            raise MalformedError("the JWE is not for one recipient by an allowed algorithm")
         try:
-            flat = _read_before(self._mark, wrapped) if _is_kept(wrapped) else _read(wrapped)
-            return jwe.decrypt_flat(flat, self._key)
+            return jwe.decrypt(parsed, parsed.recipients[0], self._key)
         except jwe.WrongKeyError:
             raise NotMyKeyError(_DOES_NOT_OPEN) from None
-
-
-def _is_kept(wrapped: bytes) -> bool:
-    return len(wrapped) <= _MAX_KEPT_JWE
-
-
-def _read(wrapped: bytes) -> jwe.Flat:
-    parsed = jwe.parse(wrapped)
-    # many recipients would have many private operations made for one request
-    if len(parsed.recipients) != 1 or not parsed.recipients[0].is_supported:
-        raise MalformedError("the JWE is not for one recipient by an allowed algorithm")
-    return jwe.flatten(parsed, parsed.recipients[0])
-
-
-@lru_cache(maxsize=_MAX_KEPT)
-def _read_before(_mark: object, wrapped: bytes) -> jwe.Flat:
-    """Every host that starts an image sends the same one; what is kept of it is encrypted.
-
-    ``_mark`` is the key's own: whoever has another key cannot tell by the time it takes what was
-    opened here.
-    """
-    return _read(wrapped)
 
 
 class HybridKey:
@@ -97,11 +84,19 @@ class Opener:
     ``private`` gives a version's private half: PKCS#8 DER, or the seed of an X-Wing key.
     """
 
-    def __init__(self, private: Callable[[KeyVersion], bytes], most: int) -> None:
+    def __init__(
+        self,
+        private: Callable[[KeyVersion], bytes],
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._private = private
         self._most = most
+        self._clock = clock
         self._epoch = -1
-        self._keys: OrderedDict[tuple[str, int, str], OpenKey] = OrderedDict()
+        self._keys: OrderedDict[_Place, OpenKey] = OrderedDict()
+        self._secrets: dict[tuple[_Place, bytes], bytes] = {}
+        self._ends: deque[tuple[float, tuple[_Place, bytes]]] = deque()  # of secrets, in order
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -112,23 +107,46 @@ class Opener:
 
         All that is wrong with a packet looks alike to who asked.
         """
-        key = self._opened(version, epoch)
+        place = (str(version.path), version.version, version.fingerprint)
+        kept = place, hashlib.sha256(wrapped).digest()
+        with self._lock:
+            self._tidy()
+            found = self._secrets.get(kept) if epoch == self._epoch else None
+        if found is not None:
+            return found
+        key = self._opened(version, place, epoch)
         try:
-            return key.unwrap(wrapped)
+            secret = key.unwrap(wrapped)
         except NotMyKeyError:
             raise RefusedError("malformed", _DOES_NOT_OPEN) from None
         except (MalformedError, LimitExceededError) as error:
             raise RefusedError("malformed", f"the packet cannot be read: {error.message}") from None
+        with self._lock:
+            if epoch == self._epoch and len(secret) <= _MAX_SECRET and kept not in self._secrets:
+                self._secrets[kept] = secret
+                self._ends.append((self._clock() + KEPT_SECONDS, kept))
+        return secret
 
     def forget(self, epoch: int) -> None:
-        """Drop all keys that were opened in an earlier epoch."""
+        """Drop all that was opened in an earlier epoch."""
         with self._lock:
             if epoch > self._epoch:
                 self._keys.clear()
+                self._secrets.clear()
+                self._ends.clear()
                 self._epoch = epoch
 
-    def _opened(self, version: KeyVersion, epoch: int) -> OpenKey:
-        place = (str(version.path), version.version, version.fingerprint)
+    def tidy(self) -> None:
+        """Drop the secrets whose time is over."""
+        with self._lock:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        now, ends = self._clock(), self._ends
+        while ends and (ends[0][0] <= now or len(ends) >= MAX_KEPT):
+            del self._secrets[ends.popleft()[1]]
+
+    def _opened(self, version: KeyVersion, place: _Place, epoch: int) -> OpenKey:
         with self._lock:
             found = self._keys.get(place) if epoch == self._epoch else None
             if found is not None:

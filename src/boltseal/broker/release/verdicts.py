@@ -112,6 +112,7 @@ class Decider:
 
     def look(self) -> None:
         """Notice what has changed: nothing that was opened before stays so. Raises as decide."""
+        self._examiner.tidy()
         epoch = self._snapshots.current().epoch
         if epoch != self._epoch:
             self._moved(epoch)

@@ -37,8 +37,6 @@ _TAG_BYTES = 16
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _ANOTHER = "it was wrapped for another key"
 _MEMBERS = {"boltseal", "suite", "recipient", "sealed"}
-_MAX_KEPT = 512  # packets that stay read: 4 MiB at most
-_MAX_KEPT_PACKET = 4096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +103,7 @@ def open_packet(packet: bytes, own: str, key: hpke.MLKEM768X25519PrivateKey) -> 
 
     Raises NotMyKeyError, and MalformedError or LimitExceededError for what is no packet.
     """
-    is_kept = len(packet) <= _MAX_KEPT_PACKET
-    recipient, sealed = _parsed_before(own, packet) if is_kept else _parse(packet)
+    recipient, sealed = _parse(packet)
     if recipient not in (own, None):
         raise NotMyKeyError(_ANOTHER)
     try:
@@ -114,16 +111,6 @@ def open_packet(packet: bytes, own: str, key: hpke.MLKEM768X25519PrivateKey) -> 
     except Exception:  # noqa: BLE001  whatever the library raises
         reason = "it names this key, but does not open with it" if recipient else _ANOTHER
         raise NotMyKeyError(reason) from None
-
-
-@lru_cache(maxsize=_MAX_KEPT)
-def _parsed_before(_own: str, packet: bytes) -> tuple[str | None, bytes]:
-    """Every host that starts an image sends a key broker the same one; all of it is encrypted.
-
-    Kept for each key by itself: whoever has another one cannot tell by the time it takes what was
-    opened with this one.
-    """
-    return _parse(packet)
 
 
 def describe_packet(packet: bytes) -> list[WrappedKey]:
@@ -163,7 +150,7 @@ def _parse(packet: bytes) -> tuple[str | None, bytes]:
     return recipient or None, raw
 
 
-@lru_cache(maxsize=_MAX_KEPT)
+@lru_cache(maxsize=256)
 def _info(recipient: str) -> bytes:
     """Binds kind, suite and recipient to the ciphertext (RFC 9180 section 5.1)."""
     return f"boltseal {KIND} {SUITE} {recipient}".encode()
