@@ -31,7 +31,7 @@ def load(folder: Path, text: str) -> config.Settings:
 
 
 @pytest.mark.parametrize(
-    ("written", "cores", "count"), [(-1, 1, 0), (-1, 2, 2), (-1, 64, 8), (0, 64, 0), (12, 1, 12)]
+    ("written", "cores", "count"), [(-1, 1, 0), (-1, 2, 1), (-1, 64, 8), (0, 64, 0), (12, 1, 12)]
 )
 def test_how_many_processes_decide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int, cores: int, count: int

@@ -70,7 +70,9 @@ class Bounds:
     connections_per_address: int = 1024
     in_flight: int = 512  # releases
     workers: int = 0  # threads that decide; 0 is one for each core, at most 8
-    processes: int = -1  # that decide beside the server's; -1 is one for each core, at most 8
+    processes: int = (
+        -1
+    )  # that decide beside the server's; -1 is one for each core but one, at most 8
     header_seconds: int = 10  # until a request's head is there, and for a TLS handshake
     body_seconds: int = 20  # until its body is
     idle_seconds: int = 75  # between requests
@@ -78,11 +80,11 @@ class Bounds:
 
     @property
     def deciding_processes(self) -> int:
-        """None of them on a machine with one core, where they would be in the server's way."""
+        """The server has a core for itself; where that is the only one there are none."""
         if self.processes >= 0:
             return self.processes
         count = cores.usable()
-        return min(8, count) if count > 1 else 0
+        return min(8, count - 1)
 
 
 @dataclass(frozen=True, slots=True)

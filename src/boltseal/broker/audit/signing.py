@@ -12,12 +12,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from boltseal.broker.audit import chain, checkpoint, record, signing_keys
 from boltseal.broker.audit.checkpoint import Checkpoint
 from boltseal.broker.model import RefusedError
-from boltseal.broker.store import tables
+from boltseal.broker.store import direct, tables
 from boltseal.broker.store.change import change
 from boltseal.broker.store.database import read_head
 from boltseal.errors import IntegrityError
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 EVERY: Final = 1000  # records
 SECONDS: Final = 300
 _PAGE: Final = 1000  # links in memory at a time
+_AUDIT = tables.audit.c
+_LINKS = (
+    select(_AUDIT.seq, _AUDIT.record, _AUDIT.hash)
+    .where(_AUDIT.seq > bindparam("after"), _AUDIT.seq <= bindparam("last"))
+    .order_by(_AUDIT.seq)
+)
 _TICK: Final = 1.0  # seconds
 
 
@@ -279,18 +285,16 @@ def _followed(
         raise _broken(seq)
     if head.seq == seq:
         return 0, ""
-    audit = tables.audit
-    query = select(audit.c.seq, audit.c.record, audit.c.hash).order_by(audit.c.seq).limit(_PAGE)
     while seq < head.seq:
         with read() as connection:
-            rows = connection.execute(query.where(audit.c.seq > seq, audit.c.seq <= head.seq)).all()
+            rows = direct.run(connection, _LINKS, after=seq, last=min(head.seq, seq + _PAGE))
         if not rows:
             break
-        for row in rows:
-            link = record.link_hash(previous, record.record_hash(row.record), row.seq)
-            if row.seq != seq + 1 or row.hash != link:
+        for number, text, found in rows:
+            link = record.link_hash(previous, record.record_hash(text), number)
+            if number != seq + 1 or found != link:
                 raise _broken(seq + 1)
-            seq, previous = row.seq, link
+            seq, previous = number, link
     if (seq, previous) != (head.seq, head.hash):
         raise _broken(seq)
     return seq, previous

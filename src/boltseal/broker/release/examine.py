@@ -176,7 +176,8 @@ class Examiner:
         return principal
 
     def _check_limits(self, job: Job, snapshot: Snapshot, principal: Principal) -> None:
-        over = self.exhausted.find(self.counted(job, snapshot), job.now)
+        job.counts = self.counted(job, snapshot)
+        over = self.exhausted.find(job.counts, job.now)
         if over is not None:
             job.wait = over.until - job.now
             raise RefusedError("limited", f"over the limit of the {over.count.scope}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Presented,
         Principal,
     )
+    from boltseal.broker.release.limits import Count
     from boltseal.broker.release.verdicts import Verdict
     from boltseal.keywrap.broker.protocol import ReleaseRequest
 
@@ -126,6 +127,7 @@ class Job:
     detail: str = ""
     wait: int = 0
     recorded: bool = False
+    counts: tuple[Count, ...] = ()  # what it counts for when it is allowed
     verdict: Verdict | None = None
     loop: asyncio.AbstractEventLoop | None = None
     future: asyncio.Future[None] | None = None

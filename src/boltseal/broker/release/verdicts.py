@@ -140,9 +140,14 @@ class Decider:
             nonce_expires=nonces.expiry(
                 job.now, job.request.time if job.request else job.now, self._window
             ),
-            counts=() if job.code == "limited" else self._examiner.counted(job, snapshot),
+            counts=self._counts(job, snapshot),
             entry=job.prepared(job.code, job.detail),
         )
+
+    def _counts(self, job: Job, snapshot: Snapshot) -> tuple[Count, ...]:
+        if not job.code:
+            return job.counts
+        return () if job.code == "limited" else self._examiner.counted(job, snapshot)
 
     def _moved(self, epoch: int) -> None:
         """Something has changed: no key stays open, no quota used up, because of what was."""

@@ -64,6 +64,8 @@ class StoredSnapshot:
         self._policies: Bounded[str, PolicySetVersion | _Missing | None] = Bounded(MAX_TENANTS)
         self._limits: Bounded[str, Mapping[str, tuple[int, int]] | _Missing] = Bounded(MAX_TENANTS)
         self._revoked: Bounded[tuple[str, str], bool | _Missing] = Bounded(MAX_CREDENTIALS)
+        # those of which none is revoked: a look-up for each request, and not for each credential
+        self._clean: Bounded[tuple[str, tuple[str, ...]], bool] = Bounded(MAX_TENANTS)
 
     @property
     def epoch(self) -> int:
@@ -114,6 +116,9 @@ class StoredSnapshot:
 
     def revoked(self, tenant: str, credentials: Sequence[str]) -> str | None:
         """The first of these that is revoked."""
+        whose = tenant, tuple(credentials)
+        if self._clean.get(whose, False):
+            return None
         known = {one: self._revoked.get((tenant, one), _MISSING) for one in credentials}
         unknown = [one for one, is_revoked in known.items() if isinstance(is_revoked, _Missing)]
         if unknown:
@@ -122,7 +127,10 @@ class StoredSnapshot:
                 known[one] = one in found
                 if is_current:
                     self._revoked.put((tenant, one), one in found)
-        return next((one for one in credentials if known[one]), None)
+        found_first = next((one for one in credentials if known[one]), None)
+        if found_first is None and not self.is_stale:
+            self._clean.put(whose, True)
+        return found_first
 
     def _load(self, read: Callable[[Connection], _T]) -> tuple[_T, bool]:
         """What is read, and whether it is of this epoch."""
