@@ -95,7 +95,7 @@ async def _connected(host: str, port: int, tls: ssl.SSLContext, made: Callable[[
 
 
 class Template:
-    """Requests for one packet that differ in nonce and time alone."""
+    """Requests that differ in nonce and time, and in their packet where others are given."""
 
     def __init__(self, members: dict[str, Any], host: str) -> None:
         """``members`` are those of the body without nonce and time."""
@@ -103,12 +103,17 @@ class Template:
         before, _, rest = text.partition("N" * 32)
         middle, _, after = rest.partition(str(10**9))
         self._parts = before.encode(), middle.encode(), after.encode()
+        head, packet, tail = after.partition(members["packet"])
+        assert packet
+        self._around = head.encode(), tail.encode()
         self._head = f"POST /v1/release HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json"
         self._known: dict[int, bytes] = {}
 
-    def body(self) -> bytes:
-        """Another request."""
+    def body(self, packet: str | None = None) -> bytes:
+        """Another request, for this packet (base64) or for the one that it was made for."""
         before, middle, after = self._parts
+        if packet is not None:
+            after = packet.encode().join(self._around)
         nonce = base64.b64encode(os.urandom(24))
         return b"".join((before, nonce, middle, b"%d" % time.time(), after))
 
@@ -170,6 +175,7 @@ class Load:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._templates = [Template(one, plan["host"]) for one in plan.get("requests", ())]
+        self._packets: list[str] = plan.get("packets", [])
         path = plan.get("path", "/v1/ping")
         self._ping = f"GET {path} HTTP/1.1\r\nhost: {plan['host']}\r\n\r\n".encode()
         self._turn = 0
@@ -183,7 +189,7 @@ class Load:
             return self._ping
         self._turn += 1
         one = self._templates[self._turn % len(self._templates)]
-        return one.raw(one.body())
+        return one.raw(one.body(self._packets.pop() if self._packets else None))
 
     async def run(self, askers: list[Asker], count: int) -> float:
         """How many seconds so many take."""

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 from bench.case import LeftOut
 from bench.measure import CommandError
 from bench.workbench import boltseal, call
+from boltseal._io import b64
+from boltseal.jose import jwe
+from boltseal.keywrap.broker import packet, protocol, public, sealing
+from boltseal.keywrap.pq.keys import HybridRecipient, HybridWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from boltseal.keywrap.broker.public import PublicKey
 
 PORT = 18443
 TESTS = Path(__file__).parents[1] / "tests"  # has a PostgreSQL to start, and records to fill in
@@ -79,8 +85,14 @@ def _fill(place: Path, records: int, keys: int) -> None:
         raise CommandError(done.stderr[-300:])
 
 
-def plan(folder: Path, count: int, *, path: str = "", port: int = PORT) -> Path:
-    """A file for ``bench.broker_load``: releases, or requests of another path."""
+def plan(
+    folder: Path, count: int, *, path: str = "", port: int = PORT, is_each_new: bool = False
+) -> Path:
+    """A file for ``bench.broker_load``: releases, or requests of another path.
+
+    Releases are of the same four packets again and again, as when a cluster starts an image, or
+    each of another one.
+    """
     base: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": port,
@@ -94,42 +106,47 @@ def plan(folder: Path, count: int, *, path: str = "", port: int = PORT) -> Path:
     if path:
         base["path"] = path
     else:
-        base["requests"] = [json.loads(_asked(folder)) for _ in range(4)]
+        key = _public(folder)
+        base["requests"] = [_asked(key) for _ in range(4)]
+        if is_each_new:
+            base["packets"] = [b64.encode(_packet(key)) for _ in range(count + base["warm"])]
     file = folder / f"plan-{path.replace('/', '-') or 'release'}.json"
     file.write_text(json.dumps(base))
     return file
 
 
-def _asked(folder: Path) -> str:
-    """The members of one request, in a process of its own."""
+def _public(folder: Path) -> PublicKey:
     done = subprocess.run(
         boltseal("broker", "key", "public", "bench", "--config", str(folder / "broker")),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise CommandError(done.stderr[-300:])
-    from boltseal.keywrap.broker import packet, protocol, public, sealing
-    from boltseal.keywrap.pq.keys import HybridRecipient, HybridWrapper
+    return public.parse(done.stdout.encode(), "the public half")
 
-    key = public.parse(done.stdout.encode(), "the public half")
+
+def _packet(key: PublicKey) -> bytes:
+    """A layer's private options, wrapped for the key."""
     secret = json.dumps({"symkey": "A" * 43 + "=", "cipheroptions": {}}).encode()
     if key.is_hybrid:
         wrapped = HybridWrapper().wrap([HybridRecipient(key.hybrid())], secret)[0]
     else:
-        from boltseal.jose import jwe
-
         wrapped = jwe.encrypt(secret, [(key.jose(), True)])
-    held = packet.build(packet.Packet(key.brokers, key.key, key.version, key.fingerprint, wrapped))
+    return packet.build(packet.Packet(key.brokers, key.key, key.version, key.fingerprint, wrapped))
+
+
+def _asked(key: PublicKey) -> dict[str, Any]:
+    """The members of one request."""
     request, _ = sealing.fresh(
         key=key.key,
         version=key.version,
-        packet=held,
+        packet=_packet(key),
         time=1,
         image_digest="sha256:" + "1a" * 32,
         kem=protocol.XWING if key.is_hybrid else protocol.X25519,
     )
     members = json.loads(request.encode())
-    return json.dumps({k: v for k, v in members.items() if k not in ("v", "nonce", "time")})
+    return {k: v for k, v in members.items() if k not in ("v", "nonce", "time")}
 
 
 def _host(folder: Path) -> None:
