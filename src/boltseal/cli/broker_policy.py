@@ -110,7 +110,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
 
 def _text(args: argparse.Namespace) -> str:
-    return shared.read_text(args.file, "the policies", _MAX)
+    return shared.read_text(args.file, "the policy file", _MAX)
 
 
 def _check(args: argparse.Namespace, output: Output) -> int:

@@ -124,6 +124,17 @@ def test_init_never_writes_over_anything_and_can_be_tried_again(tmp_path: Path) 
     assert broker.admin_token not in (place / "config.toml").read_text()
 
 
+def test_init_takes_names_of_hosts_alone(tmp_path: Path) -> None:
+    place = tmp_path / "broker"
+    for name in ("https://broker.example", "broker.example:8443", "exämple", ""):
+        bad = cli.boltseal("broker", "init", place, f"--name={name}")
+        assert bad.code == 2
+        assert "is no name or address of a server" in bad.err
+    told = cli.boltseal("broker", "init", place, "--name=*.one.example", "--name=2001:db8::1")
+    assert told.code == 0
+    assert "address: https://[2001:db8::1]:8443" in told.out
+
+
 def test_an_init_that_fails_leaves_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
     place = tmp_path / "broker"
     place.mkdir()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
+
+from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
 _AUTHORITY_DAYS: Final = 3650
 _SERVER_DAYS: Final = 397
 _EARLIER: Final = timedelta(minutes=5)  # clocks of clients
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_NAME: Final = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_LABEL}(\.{_LABEL})*")
 
 
 def authority() -> tuple[bytes, bytes]:
@@ -35,7 +41,8 @@ def server(
 ) -> tuple[bytes, bytes]:
     """A server's certificate and private key in PEM, for these names and IP addresses.
 
-    With ``key_pem`` it is for that private key. It ends no later than the authority's does.
+    With ``key_pem`` it is for that private key. It ends no later than the authority's does. Raises
+    UsageError for a host that is none.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -95,13 +102,22 @@ def _name(text: str) -> Any:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
+def check_host(host: str) -> None:
+    """Raises UsageError for what is no name of a host (a star in front may be) and no address."""
+    _general_name(host)
+
+
 def _general_name(host: str) -> Any:
     from cryptography import x509
 
-    try:
+    with suppress(ValueError):
         return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    if not _NAME.fullmatch(host):
+        raise UsageError(
+            f"{host!r} is no name or address of a server",
+            hint="write it without scheme and port: broker.example, or 192.0.2.7",
+        )
+    return x509.DNSName(host)
 
 
 def _usage(*, is_authority: bool) -> Any:

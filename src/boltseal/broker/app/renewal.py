@@ -22,7 +22,7 @@ from boltseal.broker.app import certificate
 from boltseal.broker.app.setup import AUTHORITY, AUTHORITY_KEY
 from boltseal.broker.model import AuditEntry
 from boltseal.broker.store.change import record
-from boltseal.errors import KeyFileError, UsageError
+from boltseal.errors import KeyFileError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +84,10 @@ def renew(
         )
     pem = _read(_authority(settings), "the broker's own authority")
     path = authority_key or os.path.join(settings.folder, AUTHORITY_KEY)
+    if not os.path.lexists(path):
+        raise NotFoundError(
+            f"the authority's key is not at {path}", hint="say where it is: --ca-key FILE"
+        )
     key = _read(path, "the authority's key")
     _check_authority(pem, key, path)
     hosts = list(names) or list(_names(before))

@@ -120,7 +120,7 @@ def read(path: str) -> tuple[Table, Callable[[str], Table]]:
 
     Raises NotFoundError, StorageError, LimitExceededError or UsageError.
     """
-    raw = read_user_file(path, "the broker's settings", max_bytes=MAX_FILE_BYTES)
+    raw = read_user_file(path, "the broker's settings file", max_bytes=MAX_FILE_BYTES)
     try:
         text = raw.decode("utf-8")
         document = tomllib.loads(text)

@@ -75,6 +75,8 @@ def initialise(wanted: Wanted, options: KeyOptions | None = None) -> Made:
         )
     if (wanted.certificate is None) != (wanted.key is None):
         raise UsageError("a certificate and its key belong together", hint="give both, or none")
+    for host in wanted.names:
+        certificate.check_host(host)
     members = _members(wanted)
     names = [os.path.join(folder, one) for one in _MADE]
     there = {one for one in names if os.path.lexists(one)}
@@ -129,10 +131,12 @@ def _members(wanted: Wanted) -> dict[str, dict[str, object]]:
     if wanted.root_recipient is not None:
         top["root_recipient"] = config.located(wanted.root_recipient, os.getcwd())
     server: dict[str, object] = {"listen": list(wanted.listen)}
-    if wanted.names:
+    called = next((one for one in wanted.names if "*" not in one), None)
+    if called is not None:
         port = wanted.listen[0].rpartition(":")[2]
         scheme = "http" if wanted.plain else "https"
-        server["public_address"] = f"{scheme}://{wanted.names[0]}:{port}"
+        host = f"[{called}]" if ":" in called else called
+        server["public_address"] = f"{scheme}://{host}:{port}"
     if wanted.certificate is not None and wanted.key is not None:
         server["tls_certificate"] = os.path.abspath(wanted.certificate)
         server["tls_key"] = os.path.abspath(wanted.key)
