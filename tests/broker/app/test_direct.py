@@ -304,3 +304,44 @@ def test_a_slow_body_behind_a_release() -> None:
         assert len(bench.asked) == 1
 
     run(test)
+
+
+def test_a_connection_rests_behind_the_application_too() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.say(b"GET /else HTTP/1.1\r\nhost: b\r\n\r\n")
+        await bench.hear(b"/else")
+        await bench.say(b"\r\n")  # which begins no request
+        await asyncio.sleep(0.01)
+        bench.connection.look(asyncio.get_running_loop().time() + 10_000)
+        assert await bench.hear(b"") == b""
+        assert bench.refused == []
+
+    run(test)
+
+
+CHUNKED = b"host: b\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+
+
+@pytest.mark.parametrize("path", ["/v1/release", "/else"])
+def test_headers_behind_a_body(path: str) -> None:
+    """None of them is taken for one of the request's, and there are not many of them."""
+    head = b"POST %b HTTP/1.1\r\n" % path.encode() + CHUNKED
+
+    async def one(bench: Bench) -> None:
+        await bench.say(head + b"authorization: Bearer x\r\n\r\n")
+        assert (await bench.hear(b"")).startswith(b"HTTP/1.1 400 ")
+        assert [one[:2] for one in bench.refused] == [("a header behind a body", "malformed")]
+        assert bench.asked == []
+
+    async def large(bench: Bench) -> None:
+        await bench.say(head)
+        await bench.until(lambda: bench.connection.cycle)
+        for _ in range(9):
+            await bench.say(b"a" * 4096)  # one name, which does not end
+            await asyncio.sleep(0.005)
+        assert b"413" not in await bench.hear(b"")
+        assert [one[:2] for one in bench.refused] == [("a head over the limit", "too-large")]
+        assert bench.asked == []
+
+    for test in (one, large):
+        run(test)

@@ -101,7 +101,7 @@ class Connection(Protocol):
     _release: Release | None = None  # what is being read
     _waiting: tuple[Release, Reply] | None = None  # an answer for which the client makes no room
     _nobody: Presented | None = None  # what comes with a request without a token
-    _idle: float | None = None  # since when nothing is asked, after a release
+    _idle: float | None = None  # since when nothing is asked
 
     def on_message_begin(self) -> None:
         """A request starts."""
@@ -191,6 +191,14 @@ class Connection(Protocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         else:  # ``look`` ends it: a timer for each answer costs more than an attribute
+            self._idle = self.loop.time()
+
+    def on_response_complete(self) -> None:
+        """The application has answered. uvicorn's own timer is off with the next byte, which need
+        not be of a request.
+        """
+        super().on_response_complete()
+        if self.cycle.response_complete:  # no other request is here already
             self._idle = self.loop.time()
 
     def resume_writing(self) -> None:

@@ -96,17 +96,18 @@ class Protocol(HttpToolsProtocol):
         self.peer = peer
         self._extensions: dict[str, Any] = {PEER: peer}
         self._in_head = True
-        self._head = self._body = 0
+        self._head = self._body = self._named = 0
         self._since: float | None = self.loop.time()  # when what is awaited began
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head that does not end: the parser would keep all of it."""
+        """Count what belongs to a head that does not end, or comes behind a body in chunks: the
+        parser would keep all of it.
+        """
         if self._is_over:
             return
-        if self._in_head:
-            self._head += len(data)
+        self._head += len(data)
         super().data_received(data)
-        if self._in_head and self._head > MAX_HEAD_BYTES and not self._is_over:
+        if self._head > MAX_HEAD_BYTES and not self._is_over:
             self.refuse(431, "a head over the limit")
 
     def on_message_begin(self) -> None:
@@ -128,6 +129,7 @@ class Protocol(HttpToolsProtocol):
         if problem is not None:
             self.refuse(*problem)
             return
+        self._named = len(self.headers)
         self.begin()
 
     def begin(self) -> None:
@@ -135,7 +137,7 @@ class Protocol(HttpToolsProtocol):
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
-        self.scope["headers"] = headers
+        self.scope["headers"] = headers.copy()  # of what comes behind a body it hears nothing
         self.scope["extensions"] = self._extensions
         super().on_headers_complete()
 
@@ -143,6 +145,7 @@ class Protocol(HttpToolsProtocol):
         """A piece of the body, which may come without a length before it."""
         if self._is_over:
             return
+        self._head = 0
         self._body += len(body)
         if self._body > self._most_body():
             self.refuse(413, "a body over the limit")
@@ -160,10 +163,15 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """All of it is here."""
+        """All of it is here. What names itself a header behind the body was never looked at."""
         self._since = None
+        self._head = 0
         self._whole, self._arriving = self._whole + self._arriving, 0
-        if not self._is_over:
+        if self._is_over:
+            return
+        if len(self.headers) != self._named:
+            self.refuse(400, "a header behind a body")
+        else:
             self.end()
 
     def end(self) -> None:
