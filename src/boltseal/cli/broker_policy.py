@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from boltseal.cli import broker_shared as shared
 from boltseal.cli import options
+from boltseal.cli.summary import counted
 from boltseal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,27 +157,44 @@ def _print(text: str, member: str, output: Output) -> None:
 
 
 def _test(database: Database, actor: Actor, args: argparse.Namespace, output: Output) -> int:
+    from boltseal.broker.model import RefusedError
     from boltseal.broker.policy import versions
-    from boltseal.broker.policy.dryrun import dry_run
+    from boltseal.broker.policy.dryrun import MAX_RECORDS, dry_run
 
+    since, until = shared.seconds(args.since, "--since"), shared.seconds(args.until, "--until")
+    if since is not None and until is not None and since > until:
+        raise UsageError("--since is later than --until")
+    if not 1 <= args.limit <= MAX_RECORDS:
+        raise UsageError(f"--limit is not within 1 to {MAX_RECORDS}")
     if args.version is None:
         text = _text(args)
     else:
         text = versions.get(database, actor, args.tenant, args.version).text
-    report = dry_run(
-        database, actor, args.tenant, text,
-        against_active=args.against_active, limit=args.limit,
-        since=shared.seconds(args.since, "--since"), until=shared.seconds(args.until, "--until"),
-    )  # fmt: skip
+    try:
+        report = dry_run(
+            database, actor, args.tenant, text,
+            against_active=args.against_active, limit=args.limit, since=since, until=until,
+        )  # fmt: skip
+    except RefusedError as error:
+        if error.code != "malformed" or args.version is not None:
+            raise
+        raise RefusedError(error.code, f"{args.file}: {error.detail}") from None
     output.line(
-        f"{report.checked} past requests: {report.newly_allowed} would be allowed that were not, "
-        f"{report.newly_refused} refused that were allowed"
+        f"{counted(report.checked, 'past request')}: {report.newly_allowed} would be allowed that "
+        f"were not, {report.newly_refused} refused that were allowed"
     )
     if report.changes:
         heading = ["", "TIME", "WHO", "WHAT", "WHY"]
         output.table([heading, *map(_change_row, report.changes)], indent="")
     if not report.is_all:
         output.note("there are older requests, which were not looked at")
+    if report.undecided:
+        output.note(
+            f"left out: {counted(report.undecided, 'request')} that no policy decided on (revoked, "
+            "limited, …), or whose key is gone"
+        )
+    if args.fail_on_change and not report.checked:
+        output.warning("nothing was compared, so nothing could change")
     output.document(lambda: change_report(report))
     changed = report.newly_allowed or report.newly_refused
     return 1 if args.fail_on_change and changed else 0

@@ -153,7 +153,15 @@ def test_the_command_fails_where_it_is_told_to(tmp_path: Path) -> None:
     early = broker.run("policy", "test", "--version", "2", fails, "--until", until, "--json").json
     assert (early["checked"], early["newly_refused"]) == (1, 0)
     late = broker.run("policy", "test", "--version", "2", fails, "--since", since, code=1)
-    assert late.out.startswith("1 past requests")
+    assert late.out.startswith("1 past request:")
+    never = broker.run("policy", "test", "--version", "2", fails, "--since", "2999-01-01")
+    assert "nothing was compared" in never.err
+    turned = ("--since", "2026-02-01", "--until", "2026-01-01")
+    assert "later than" in broker.run("policy", "test", "--version", "2", *turned, code=2).err
+    assert "--limit" in broker.run("policy", "test", "--version", "2", "--limit=0", code=2).err
+    (tmp_path / "bad").write_text("permit(")
+    bad = broker.run("policy", "test", str(tmp_path / "bad"), code=2)
+    assert f"{tmp_path}/bad: line 1" in bad.err
     broker.run("policy", "test", code=2)
     broker.run("policy", "test", str(tmp_path / "eu"), "--version", "2", code=2)
     assert "9" in broker.run("policy", "test", "--version", "9", code=1).err

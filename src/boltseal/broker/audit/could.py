@@ -197,7 +197,8 @@ def _verdict(
         resource = Resource(key.path.tenant, key.path.project, key)
         decision = decide(snapshot, who, Action.UNWRAP, resource, how)
         allowed = decision.allowed and not decision.errors
-        why = "; ".join(dict.fromkeys(filter(None, (decision.explanation, *decision.missing))))
+        more = [one for one in decision.missing if one not in decision.explanation]
+        why = "; ".join(filter(None, (decision.explanation, *more)))
         version, names = decision.policy_version, decision.determining
     return Possible(
         who.tenant, who.id, f"{one.key}@{one.version}", allowed, why, version, names, renew
