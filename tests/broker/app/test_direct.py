@@ -345,3 +345,18 @@ def test_headers_behind_a_body(path: str) -> None:
 
     for test in (one, large):
         run(test)
+
+
+def test_what_began_before_the_last_answer_is_under_way() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.say(ASK + b"{}" + ASK[:9])
+        await bench.until(lambda: bench.done)
+        bench.done[0](Reply(200, b"ok"))
+        await bench.hear(b"ok")
+        await bench.say(ASK[9:] + b"{}")
+        await bench.until(lambda: len(bench.done) == 2)
+        bench.connection.look(asyncio.get_running_loop().time() + 10_000)
+        bench.done[1](Reply(200, b"ok"))
+        await bench.hear(b"ok")
+
+    run(test)

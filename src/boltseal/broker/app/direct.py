@@ -110,6 +110,7 @@ class Connection(Protocol):
 
     def begin(self) -> None:
         """Its head is here, and is in order."""
+        self._idle = None  # the last answer may have gone out since it began
         if self.url != RELEASE or (presented := self._presented()) is None:
             super().begin()
             return
