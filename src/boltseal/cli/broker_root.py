@@ -27,7 +27,8 @@ examples:
   boltseal broker root add --root-key hashivault://broker-root
 """
 _BACKUPS = (
-    "backups made until now need the root key of before: make a new one, and destroy them together"
+    "backups made until now need the root key of before: make a new backup, then destroy the old "
+    "ones together with that key"
 )
 
 
@@ -141,6 +142,7 @@ def _add(broker: Opened, args: argparse.Namespace, output: Output) -> int:
 
 
 def _retire(broker: Opened, args: argparse.Namespace, output: Output) -> int:
+    from boltseal.broker.app import root_file
     from boltseal.broker.keys import exchange
     from boltseal.broker.model import RefusedError
     from boltseal.broker.service.access import SYSTEM
@@ -169,7 +171,11 @@ def _retire(broker: Opened, args: argparse.Namespace, output: Output) -> int:
     output.line(f"{label} alone opens the database: {_sealed(sealed)}")
     for one in gone:
         output.line(f"retired: {one}")
-    output.note(_BACKUPS)
+    fresh = root_file.path_of(broker.settings)
+    if not args.newer:
+        output.note(_BACKUPS)
+    elif fresh is not None and os.path.lexists(fresh := f"{fresh}{root_file.NEW}"):
+        output.note(f"root add takes {fresh} again: remove it if somebody else may know it")
     output.document(lambda: {"label": label, "retired": gone, "sealed": sealed})
     return 0
 

@@ -180,6 +180,10 @@ def test_an_addition_is_taken_back(broker: Broker) -> None:
     broker.run("root", "add")
     made = broker.run("root", "retire", "--newer", "--json").json
     assert made["label"] == before[0]["label"]
+    broker.run("root", "add")
+    again = broker.run("root", "retire", "--newer").err
+    assert "root.key.new again: remove it" in again
+    assert "backups" not in again, "they need the root key that stayed"
     assert [one["label"] for one in broker.run("root", "show", "--json").json["roots"]] == [
         before[0]["label"]
     ]

@@ -128,7 +128,9 @@ def open_root(
     if recipient is None:
         if scheme not in _SAME_BOTH_WAYS:
             raise UsageError(
-                "the root key's public half is not named", hint="give a recipient, jwe:FILE"
+                "the root key's public half is not named",
+                hint="root_recipient (--root-recipient) names it: jwe:FILE; "
+                "a root key that init made is spelled file:FILE",
             )
         recipient = spelling
     return NamedRoot(
@@ -184,7 +186,8 @@ def _read(path: str) -> bytes:
         fd = open_regular(path, follow=True)
     except FileNotFoundError:
         raise NotFoundError(
-            f"there is no root key {path}", hint="run: boltseal broker init"
+            f"there is no root key {path}",
+            hint="look at the path; boltseal broker init makes the first one",
         ) from None
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
