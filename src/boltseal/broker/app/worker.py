@@ -97,6 +97,7 @@ class _Worker:
         return [one for message in messages if isinstance(message, list) for one in message]
 
     def _decide(self, asked: list[tuple[int, Job]]) -> None:
+        self._opener.tidy()  # requests that open nothing can come for ever, without a pause
         try:
             verdicts = self._decider.decide_all([job for _, job in asked])
         except (RefusedError, BoltsealError):
