@@ -58,7 +58,7 @@ def test_all_is_well_and_nothing_is_released(world: World) -> None:
         "clock",
     ]
     (asked,) = world.broker.seen
-    assert (asked.method, asked.path, asked.certificate) == ("GET", "/v1/ping", "host-1")
+    assert (asked.method, asked.path, asked.certificate) == ("GET", "/healthz", "host-1")
     said = boltseal("doctor", "--only", "key-broker", "--config", f"broker={world.settings()}").out
     assert "it answers over TLS, with this host's certificate" in " ".join(said.split())
     assert not any(one in said for one in SECRETS)

@@ -159,7 +159,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(200, public.build(fake.half()))
         elif self.path == protocol.PATH:
             self.reply(*self.honest())
-        elif self.path == protocol.PING:
+        elif self.path == protocol.HEALTH:
             self.reply(200, b'{"status":"ok"}')
         else:
             self.refuse("not-found")

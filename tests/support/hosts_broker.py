@@ -233,6 +233,10 @@ PLANTED: dict[str, tuple[Callable[[World], dict[str, Any]], str, str, str, str]]
         lambda w: {"ca_file": pem(w, "ca.pem", extensions=certificates.AUTHORITY)},
         "address localhost", "fail", "its certificate is not trusted", "ca-file",
     ),
+    "broker by another name": (
+        lambda w: {"addresses": [w.broker.address.replace("localhost", "127.0.0.1")]},
+        "address 127.0.0.1", "fail", "certificate is not valid for", "a name that its certificate",
+    ),
     "broker that does not trust": (
         lambda w: w.host(by=broker_identity.authority("others", 5)),
         "address localhost", "fail", "and not to this host's certificate", "broker trust add",

@@ -136,6 +136,7 @@ def test_what_the_doctor_says_of_it(broker: Broker, tmp_path: Path) -> None:
     (place / "eu-1-host-1.pem").chmod(0o600)
     done = boltseal("doctor", "--only", "key-broker", "--config", f"broker={place}/eu.toml")
     assert (done.code, "with this host's certificate" in " ".join(done.out.split())) == (0, True)
+    assert "of the broker's" in done.out, "the clocks were compared"
     stranger = Cluster("elsewhere", tmp_path, 7)
     stranger.host(broker)
     settings = (place / "eu.toml").read_text().replace('"broker/tls', f'"{broker.folder}/tls')

@@ -212,7 +212,9 @@ def _nobody(reasons: dict[str, str], settings: Settings, seconds: float) -> KeyS
     named = [f"{address}: {reason}" for address, reason in list(reasons.items())[:_MAX_NAMED]]
     said = "; ".join(named) or "there was no time to ask"
     broken = any(one.startswith((*wire.BROKEN, "TLS failed")) for one in reasons.values())
-    if any("certificate is not trusted" in one for one in reasons.values()):
+    if any("certificate is not valid for" in one for one in reasons.values()):
+        hint = "call the broker by a name that its certificate has, or have one made for this name"
+    elif any("certificate is not trusted" in one for one in reasons.values()):
         hint = "name the authority of its certificate in ca-file of the settings"
     elif broken and settings.has_expired():
         hint = f"the certificate {settings.cert_file} has expired: renew it"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 PATH: Final = "/v1/release"
-PING: Final = "/v1/ping"
+HEALTH: Final = "/healthz"  # whose answer tells the time
 MAX_REQUEST_BYTES: Final = 256 * 1024
 MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_PACKET_BYTES: Final = 128 * 1024  # of the packet inside a request

@@ -1,7 +1,7 @@
 """The key broker that this host asks: settings, what it shows there, addresses, and both clocks.
 
 Nothing is released and nothing comes into the broker's audit: each address is asked for its empty
-answer (/v1/ping). Whether the broker knows this host beyond its certificate, and what policies say,
+answer (/healthz). Whether the broker knows this host beyond its certificate, and what policies say,
 shows when an image is opened.
 """
 
@@ -146,7 +146,7 @@ def _ask(wire: Wire, found: Settings, address: str) -> _Asked:
     def ask(*, identified: bool) -> _Asked:
         began, seconds = time.time(), min(found.timeout, MAX_SECONDS)
         try:
-            answer = wire.exchange(address, protocol.PING, seconds=seconds, identified=identified)
+            answer = wire.exchange(address, protocol.HEALTH, seconds=seconds, identified=identified)
         except ExchangeError as error:
             return _failed(address, str(error))
         except BoltsealError as error:  # of a file, which has a finding of its own
@@ -165,7 +165,9 @@ def _ask(wire: Wire, found: Settings, address: str) -> _Asked:
 
 
 def _failed(address: str, reason: str) -> _Asked:
-    if "certificate is not trusted" in reason:
+    if "certificate is not valid for" in reason:
+        fix = "call the broker by a name that its certificate has, or have one made for this name"
+    elif "certificate is not trusted" in reason:
         fix = "name the authority of its certificate in ca-file; see this machine's clock as well"
     else:
         fix = "see that the broker runs there, and that it can be reached from here"
@@ -218,4 +220,4 @@ def _clock(asked: Sequence[_Asked]) -> Finding:
     if off - worst.unsure > protocol.TIME_WINDOW / 2:
         more = f", of {protocol.TIME_WINDOW} that there may be"
         return SUBJECT.warn(check, message + more, fix)
-    return SUBJECT.ok(check, f"within {math.ceil(off + worst.unsure)} seconds of the broker's")
+    return SUBJECT.ok(check, f"within {math.ceil(off + worst.unsure)} s of the broker's")
