@@ -102,7 +102,7 @@ def test_rotate(broker: Broker) -> None:
     (label,) = broker.run("root", "show", "--json").json["roots"]
     done = broker.run("root", "rotate")
     assert "2 private keys sealed anew" in done.out  # with the audit's
-    assert "destroy them together" in done.err
+    assert "destroy the old ones together with that key" in done.err
     (kept,) = broker.folder.glob("root.key.*")
     assert kept.name == f"root.key.{label['label'].partition(':')[2][:12]}"
     assert kept.read_bytes() == old != path.read_bytes()

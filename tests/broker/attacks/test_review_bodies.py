@@ -62,6 +62,7 @@ def test_what_is_held_is_let_go(monkeypatch: Any) -> None:
     made: Any = object.__new__(type("Ours", (tls_protocol.Protocol,), {"edge": edge}))
     made._is_over, made._body, made._arriving, made._whole = False, 0, 0, 0
     made.url, made._closed = b"/", lambda: None
+    made.headers, made._named = [], 0
     base = tls_protocol.Protocol.__mro__[1]
     for name in ("on_body", "on_message_complete", "on_response_complete", "connection_lost"):
         monkeypatch.setattr(base, name, lambda *_: None)
