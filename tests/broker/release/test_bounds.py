@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
 
 from boltseal.broker.model import AuditEntry
 from boltseal.broker.release import limits
@@ -227,3 +228,16 @@ def test_an_entry_that_is_too_large_is_no_release(one_bench: Bench) -> None:
     outcomes = [one.outcome for one in one_bench.entries() if "summed" not in one.details]
     assert outcomes == ["allowed"]
     assert isinstance(one_bench.entries()[0], AuditEntry)
+
+
+def test_nobody_has_a_nonce_kept_for_ever(one_bench: Bench) -> None:
+    """A revoked one is refused before the request's time is looked at."""
+    key = one_bench.add(make_key())
+    one_bench.revoke("identity:token:host-1")
+    body = members(ask(key)[0], time=2**40)
+    with one_bench.replica() as service:
+        for expected in ("revoked", "replayed"):
+            assert code(service.release(body, presented(), NOW)) == expected
+    with one_bench.database.read() as connection:
+        ((expires,),) = connection.execute(select(tables.nonces.c.expires)).all()
+    assert NOW < expires <= NOW + 180

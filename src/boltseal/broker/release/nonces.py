@@ -39,8 +39,11 @@ def digest(principal: Principal, nonce: bytes) -> bytes:
 
 
 def expiry(now: int, time: int, window: int) -> int:
-    """Until when a request's nonce is kept: twice as long as its time would be accepted."""
-    return max(now, time) + 2 * window
+    """Until when a request's nonce is kept: twice as long as its time would be accepted.
+
+    Who is refused before his time is looked at may have named any: it would be kept for ever.
+    """
+    return max(now, min(time, now + window)) + 2 * window
 
 
 def use(connection: Connection, rows: Sequence[tuple[bytes, int]]) -> set[bytes]:
