@@ -70,9 +70,7 @@ class Bounds:
     connections_per_address: int = 1024
     in_flight: int = 512  # releases
     workers: int = 0  # threads that decide; 0 is one for each core, at most 8
-    processes: int = (
-        -1
-    )  # that decide beside the server's; -1 is one for each core but one, at most 8
+    processes: int = -1  # that decide as well; -1 is one for each core but one, at most 8
     header_seconds: int = 10  # until a request's head is there, and for a TLS handshake
     body_seconds: int = 20  # until its body is
     idle_seconds: int = 75  # between requests
