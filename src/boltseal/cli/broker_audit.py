@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from boltseal.cli import broker_report, options
 from boltseal.cli import broker_shared as shared
 from boltseal.cli.summary import counted
-from boltseal.errors import IntegrityError, UsageError
+from boltseal.errors import IntegrityError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -318,12 +318,15 @@ def run_backup(args: argparse.Namespace, output: Output) -> int:
 
 def run_restore(args: argparse.Namespace, output: Output) -> int:
     """Fill an empty database."""
+    import os
     import time
 
     from boltseal.broker import backup
     from boltseal.broker.app import root_file
     from boltseal.broker.service.access import SYSTEM
 
+    if not os.path.exists(args.file):
+        raise NotFoundError(f"the backup {args.file} does not exist", hint="look at the path")
     with shared.opened(args) as broker:
         records = backup.restore(
             broker.database,

@@ -230,9 +230,11 @@ def seconds(text: str | None, option: str) -> int | None:
 
 
 def write_new(path: str, parts: Iterable[bytes]) -> None:
-    """A new file, for its owner alone."""
+    """A new file, for its owner alone; never over one that is there."""
     from boltseal._io.files import storage_errors
 
+    if os.path.lexists(path):
+        raise StorageError(f"{path} is there already", hint="choose another name")
     with storage_errors(f"writing {path}"):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, 0o600), "wb") as file:

@@ -343,6 +343,9 @@ def test_a_certificate_is_revoked_by_its_file(broker: Broker, tmp_path: Path) ->
     (tmp_path / "none").write_bytes(host.key_pem())
     for name in ("none", "not-there"):
         assert name in broker.run("revoke", "--certificate", str(tmp_path / name), code=1).err
+    assert "does not exist" in broker.run("restore", str(tmp_path / "not-there"), code=1).err
+    kept = broker.run("audit", "export", "--output", str(tmp_path / "none"), code=1)
+    assert "is there already" in kept.err
     broker.run("revoke", credential, "--certificate", str(pem), code=2)
     broker.run("revoke", code=2)
 

@@ -32,6 +32,8 @@ def test_the_line_is_all_of_it(kept: Kept) -> None:
     assert Checkpoint.parse(line + "\n") == one
     assert one.is_signed(kept.history.keys)
     assert checkpoint.load_checkpoints(f"# mine\n\n{line}\r\n") == [one]
+    with pytest.raises(MalformedError, match=r"^line 2: "):
+        checkpoint.load_checkpoints(f"{line}\nnonsense\n")
 
 
 def test_a_key_pair_of_a_known_seed_signs_a_known_line() -> None:

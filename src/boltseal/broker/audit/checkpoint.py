@@ -149,7 +149,14 @@ def load_keys(pem: bytes, what: str = "the audit's public key") -> dict[str, Ed2
 def load_checkpoints(text: str) -> list[Checkpoint]:
     """Kept checkpoints, one a line; empty lines and lines with ``#`` in front count for nothing.
 
-    Raises MalformedError.
+    Raises MalformedError, which names the line.
     """
-    lines = (line.strip() for line in text.splitlines())
-    return [Checkpoint.parse(line) for line in lines if line and not line.startswith("#")]
+    found = []
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            found.append(Checkpoint.parse(line))
+        except MalformedError as error:
+            raise MalformedError(f"line {number}: {error.message}", hint=error.hint) from None
+    return found
