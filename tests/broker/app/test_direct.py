@@ -251,6 +251,22 @@ def test_whoever_does_not_read_gets_no_further_answers() -> None:
     run(test)
 
 
+def test_whoever_never_reads_does_not_keep_the_connection() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.say((ASK + b"{}") * 2)
+        await bench.until(lambda: bench.done)
+        bench.done[0](Reply(200, b"a" * 4_000_000))
+        await bench.until(lambda: len(bench.done) == 2)
+        bench.done[1](Reply(200, b"ok"))
+        bench.connection.look(asyncio.get_running_loop().time() + 1)
+        await asyncio.sleep(0.01)
+        assert not bench.closed
+        bench.connection.look(asyncio.get_running_loop().time() + 10_000)
+        await bench.until(lambda: bench.closed)
+
+    run(test)
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_an_answer_that_nobody_waits_for(wait: bool) -> None:
     """It is counted, and goes nowhere."""

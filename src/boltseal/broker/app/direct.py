@@ -99,7 +99,8 @@ class Connection(Protocol):
     replica: Replica
     answers: Answers
     _release: Release | None = None  # what is being read
-    _waiting: tuple[Release, Reply] | None = None  # an answer for which the client makes no room
+    # an answer for which the client makes no room, and since when
+    _waiting: tuple[Release, Reply, float] | None = None
     _nobody: Presented | None = None  # what comes with a request without a token
     _idle: float | None = None  # since when nothing is asked
 
@@ -169,7 +170,7 @@ class Connection(Protocol):
         if self._is_over or release.response_complete:
             return
         if self.flow.write_paused:
-            self._waiting = release, reply
+            self._waiting = release, reply, self.loop.time()
         else:
             self._write(release, reply)
 
@@ -207,12 +208,15 @@ class Connection(Protocol):
         super().resume_writing()
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not self._is_over:
-            self._write(*waiting)
+            self._write(*waiting[:2])
 
     def look(self, now: float) -> None:
         """Called about once a second."""
         super().look(now)
-        if self._idle is not None and now - self._idle > self.timeout_keep_alive:
+        most = self.timeout_keep_alive
+        if self._waiting is not None and now - self._waiting[2] > most:
+            self.transport.abort()  # to close it, what was written before would have to be read
+        elif self._idle is not None and now - self._idle > most:
             self.timeout_keep_alive_handler()
 
     def _presented(self) -> Presented | None:
