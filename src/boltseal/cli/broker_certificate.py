@@ -27,14 +27,13 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this action."""
     actions = parser.add_subparsers(dest="step", metavar="WHAT", required=True)
-    show = actions.add_parser(
-        "show", help="say whose the server's certificate is, and until when", allow_abbrev=False
-    )
+    summary = "say whose the server's certificate is, and until when"
+    show = actions.add_parser("show", help=summary, description=summary, allow_abbrev=False)
     summary = "put another certificate by the broker's own authority in its place"
     renew = actions.add_parser("renew", help=summary, description=summary, allow_abbrev=False)
     renew.add_argument(
         "--name", dest="names", action="append", default=[], metavar="HOST",
-        help="how clients call it (repeatable; default: as in the one before)",
+        help="how clients call it, all names (repeatable; default: as in the one before)",
     )  # fmt: skip
     renew.add_argument(
         "--ca-key",
@@ -61,11 +60,15 @@ def run(args: argparse.Namespace, output: Output) -> int:
             output.note("another authority than the broker's own signed it: it is renewed there")
         return 0
     with shared.opened(args) as broker:
+        before = renewal.look(broker.settings).names
         made = renewal.renew(
             broker, SYSTEM.name, int(time.time()),
             names=args.names, authority_key=args.ca_key, is_new_key=args.new_key,
         )  # fmt: skip
     _print(made, output)
+    gone = [one for one in before if one not in made.names]
+    if gone:
+        output.note(f"who calls it {', '.join(gone)} does not trust it any more: --name takes all")
     output.note("a broker that runs reads it when it gets SIGHUP; connections that are open stay")
     return 0
 

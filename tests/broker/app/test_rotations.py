@@ -275,6 +275,7 @@ def test_a_certificate_for_other_names_and_with_another_key(broker: Broker, tmp_
     done = broker.run("certificate", "renew", *given)
     assert "for: broker.example, 192.0.2.7" in done.out
     assert "SIGHUP" in done.err
+    assert "who calls it localhost, 127.0.0.1, ::1 does not trust it" in done.err
     assert key.read_bytes() != old
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     ssl.create_default_context(cafile=broker.ca).load_cert_chain(
