@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   boltseal broker certificate show
-  boltseal broker certificate renew && systemctl reload boltseal-broker
+  boltseal broker certificate renew         then send the broker SIGHUP
   boltseal broker certificate renew --name broker.example --name 192.0.2.7
   boltseal broker certificate renew --ca-key /media/usb/ca.key
 """
