@@ -148,6 +148,7 @@ class Connection(Protocol):
         if not isinstance(cycle, Release):
             super()._start_asgi_task(cycle, app)
             return
+        self.flow.resume_reading()
         cycle.is_next = True
         if not cycle.more_body:  # not at once: of many in a row each would start the next one
             self.loop.call_soon(self._hand_over, cycle)
@@ -188,12 +189,13 @@ class Connection(Protocol):
         self.server_state.total_requests += 1
         if is_last:
             return
-        self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        else:  # ``look`` ends it: a timer for each answer costs more than an attribute
-            self._idle = self.loop.time()
+            return
+        self.flow.resume_reading()
+        # ``look`` ends it: a timer for each answer costs more than an attribute
+        self._idle = self.loop.time()
 
     def on_response_complete(self) -> None:
         """The application has answered. uvicorn's own timer is off with the next byte, which need

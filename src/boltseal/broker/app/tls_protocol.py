@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from boltseal.broker.app.tls import chain_of
@@ -17,7 +18,7 @@ from boltseal.keywrap.broker import protocol as wire
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from boltseal.broker.app.config import Bounds
 
@@ -64,6 +65,21 @@ class Edge:
     bodies: Bodies = field(default_factory=Bodies)
 
 
+class _Flow(FlowControl):
+    """Reads no further while requests wait for the one before them: uvicorn reads on with each
+    answer, and as many again as a piece has would wait.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Whoever takes the last one that waits has to call it again: that may not be whole."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class Protocol(HttpToolsProtocol):
     """One connection. ``edge`` is set by a subclass for each server."""
 
@@ -88,6 +104,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who it is, once: TLS has shaken hands by now."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         chain: tuple[bytes, ...] = ()
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
@@ -177,6 +194,11 @@ class Protocol(HttpToolsProtocol):
     def end(self) -> None:
         """A request that is whole."""
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """All requests before this one are answered."""
+        self.flow.resume_reading()
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Nobody needs what was sent any more."""
