@@ -16,12 +16,12 @@ from boltseal.broker.app import direct, tls_protocol
 from boltseal.broker.app.config import Bounds
 from boltseal.broker.app.logs import Log
 from boltseal.broker.app.metrics import Metrics
-from boltseal.broker.release.jobs import Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from boltseal.broker.model import Presented
+    from boltseal.broker.release.jobs import Reply
 
 ASK = b"POST /v1/release HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\n\r\n"
 
