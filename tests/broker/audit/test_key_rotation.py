@@ -103,6 +103,20 @@ def test_a_key_that_is_named_and_not_signed_for_counts_for_nothing(sqlite: Datab
     assert (finding.code, finding.seq) == ("foreign", seq)
 
 
+def test_a_key_that_is_not_the_brokers_is_never_signed_for(sqlite: Database) -> None:
+    """Who can write to the database can add a record: signed, it would have made his key count."""
+    history = History(sqlite)
+    first = history.checkpoint()
+    stranger, public = signing_keys.make()
+    history.add(signing_keys.naming(stranger, public, "mallory", NOW))
+    with pytest.raises(IntegrityError, match="an audit key that is not the broker's"):
+        history.checkpoint(NOW + 9)
+    with pytest.raises(IntegrityError, match="an audit key that is not the broker's"):
+        rotate(history)
+    assert signing.newest(sqlite) == first
+    assert len(signing_keys.rows(sqlite)) == 1
+
+
 @pytest.mark.parametrize("details", [{}, {"public": 7}, {"public": "nonsense"}])
 def test_a_record_that_names_no_key_changes_nothing(
     sqlite: Database, details: dict[str, object]

@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, func, insert, select
 
 from boltseal.broker.audit import chain, checkpoint, record, signing_keys
 from boltseal.broker.audit.checkpoint import Checkpoint
+from boltseal.broker.audit.succession import Succession
 from boltseal.broker.model import RefusedError
 from boltseal.broker.store import direct, tables
 from boltseal.broker.store.change import change
@@ -137,7 +138,7 @@ def rotate_key(database: Database, signer: Signer, actor: str, now: int) -> Rota
             raise RefusedError("conflict", f"the broker has had {version} audit keys: no more")
         signing_keys.put(connection, signer.safe, made, version + 1, now)
         chain.append(connection, [signing_keys.naming(*made, actor, now)])
-        seq, link = _followed(lambda: nullcontext(connection), signer)
+        seq, link = _followed(lambda: nullcontext(connection), signer, made[1])
         last = signer.sign(seq, link, now)
         _keep(connection, last)
     signer.signed = (seq, link)
@@ -267,9 +268,11 @@ class Checkpointer:
 
 
 def _followed(
-    read: Callable[[], AbstractContextManager[Connection]], signer: Signer
+    read: Callable[[], AbstractContextManager[Connection]], signer: Signer, new: str = ""
 ) -> tuple[int, str]:
-    """The last link, once every one since the last checkpoint was found to hang on the one before.
+    """The last link, once every one since the last checkpoint was found to hang on the one before,
+    and to name no audit key but the broker's own (``new`` is one that is being made): a signature
+    over another one would have whoever wrote it into the database sign from then on.
 
     (0, "") without anything new. Short transactions, one a page: what is there does not change.
     """
@@ -294,10 +297,24 @@ def _followed(
             link = record.link_hash(previous, record.record_hash(text), number)
             if number != seq + 1 or found != link:
                 raise _broken(seq + 1)
+            if signing_keys.SUBJECT in text:
+                _check_named(text, signer, new)
             seq, previous = number, link
     if (seq, previous) != (head.seq, head.hash):
         raise _broken(seq)
     return seq, previous
+
+
+def _check_named(text: str, signer: Signer, new: str) -> None:
+    seq, entry = record.parse(text)
+    known = {*signer.keys, *checkpoint.load_keys(new.encode())} if new else signer.keys
+    succession = Succession()
+    succession.note(seq, entry)
+    if any(key not in known for _, key, _ in succession.named):
+        raise IntegrityError(
+            f"record {seq} names an audit key that is not the broker's, so nothing is signed",
+            hint="somebody else writes to the database: restore it from a backup",
+        )
 
 
 def _broken(seq: int) -> IntegrityError:
