@@ -297,24 +297,25 @@ def _followed(
             link = record.link_hash(previous, record.record_hash(text), number)
             if number != seq + 1 or found != link:
                 raise _broken(seq + 1)
-            if signing_keys.SUBJECT in text:
-                _check_named(text, signer, new)
             seq, previous = number, link
+        _check_named([text for _, text, _ in rows if signing_keys.SUBJECT in text], signer, new)
     if (seq, previous) != (head.seq, head.hash):
         raise _broken(seq)
     return seq, previous
 
 
-def _check_named(text: str, signer: Signer, new: str) -> None:
-    seq, entry = record.parse(text)
-    known = {*signer.keys, *checkpoint.load_keys(new.encode())} if new else signer.keys
-    succession = Succession()
-    succession.note(seq, entry)
-    if any(key not in known for _, key, _ in succession.named):
-        raise IntegrityError(
-            f"record {seq} names an audit key that is not the broker's, so nothing is signed",
-            hint="somebody else writes to the database: restore it from a backup",
-        )
+def _check_named(texts: list[str], signer: Signer, new: str) -> None:
+    for text in texts:
+        succession = Succession()  # for each: one that is full would note no more
+        succession.note(*record.parse(text))
+        known = {*signer.keys, *(checkpoint.load_keys(new.encode()) if new else ())}
+        for seq, key, _ in succession.named:
+            if key not in known:
+                raise IntegrityError(
+                    f"record {seq} names an audit key that is not the broker's, so nothing is "
+                    "signed",
+                    hint="somebody else writes to the database: restore it from a backup",
+                )
 
 
 def _broken(seq: int) -> IntegrityError:
