@@ -299,22 +299,40 @@ def replace_private_file(path: str, data: bytes, *, follow: bool = True) -> None
     replaced without ``follow``.
     """
     target = os.path.realpath(path) if follow else os.path.abspath(path)
-    folder, base = os.path.split(target)
     with storage_errors(f"writing {path}"):
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        dir_fd = open_directory(folder, follow=True)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        _replace(target, data, None)
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Put other content in the place of a file that is there, all at once, durable when this
+    returns; its owner and mode stay. A symbolic link is followed.
+    """
+    target = os.path.realpath(path)
+    with storage_errors(f"writing {path}"):
+        _replace(target, data, os.stat(target))
+
+
+def _replace(target: str, data: bytes, like: os.stat_result | None) -> None:
+    folder, base = os.path.split(target)
+    dir_fd = open_directory(folder, follow=True)
+    try:
+        name = temporary_name(f".{base[:100]}.boltseal-")
+        fd = create_temporary(name, dir_fd)
         try:
-            name = temporary_name(f".{base[:100]}.boltseal-")
-            fd = create_temporary(name, dir_fd)
-            try:
-                write_all(fd, data, 0)
-                os.fsync(fd)
-                os.rename(name, base, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=dir_fd)
-                raise
-            finally:
-                os.close(fd)
+            if like is not None:
+                if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(fd, like.st_uid, like.st_gid)
+                os.fchmod(fd, stat.S_IMODE(like.st_mode))
+            write_all(fd, data, 0)
+            os.fsync(fd)
+            os.rename(name, base, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=dir_fd)
+            raise
         finally:
-            os.close(dir_fd)
+            os.close(fd)
+        sync_directory(dir_fd)
+    finally:
+        os.close(dir_fd)

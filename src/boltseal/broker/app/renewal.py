@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from boltseal._io.files import (
-    create_temporary,
-    open_directory,
-    read_user_file,
-    storage_errors,
-    sync_directory,
-    temporary_name,
-    write_all,
-)
+from boltseal._io.files import read_user_file, replace_file
 from boltseal.broker.app import certificate
 from boltseal.broker.app.setup import AUTHORITY, AUTHORITY_KEY
 from boltseal.broker.model import AuditEntry
@@ -106,8 +96,8 @@ def renew(
     entry = AuditEntry(now, "", "system", "done", actor, "certificate", details=details)
     record(opened.database, entry)
     if is_new_key:
-        _replace(tls.key, made_key)
-    _replace(tls.certificate, made + pem)
+        replace_file(tls.key, made_key)
+    replace_file(tls.certificate, made + pem)
     return told
 
 
@@ -196,31 +186,3 @@ def _told(path: str, found: Parsed, *, is_own: bool) -> Certificate:
         found.fingerprint(hashes.SHA256()).hex(),
         is_own,
     )
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Another file in the place of this one, all at once, with its owner and mode."""
-    target = os.path.realpath(path)
-    folder, base = os.path.split(target)
-    with storage_errors(f"writing {path}"):
-        found = os.stat(target)
-        dir_fd = open_directory(folder, follow=True)
-        try:
-            name = temporary_name(f".{base[:100]}.boltseal-")
-            fd = create_temporary(name, dir_fd)
-            try:
-                if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(fd, found.st_uid, found.st_gid)
-                os.fchmod(fd, stat.S_IMODE(found.st_mode))
-                write_all(fd, data, 0)
-                os.fsync(fd)
-                os.rename(name, base, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=dir_fd)
-                raise
-            finally:
-                os.close(fd)
-            sync_directory(dir_fd)
-        finally:
-            os.close(dir_fd)

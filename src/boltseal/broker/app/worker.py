@@ -133,6 +133,8 @@ class _Worker:
     def _authenticate(
         self, snapshot: Snapshot, presented: Presented, now: int, /, *, tenant: str | None
     ) -> Principal:
+        if presented.evidence:  # the server's process is the one that may have verifiers
+            raise NotHereError
         return authenticate(snapshot, presented, now, self._known, tenant=tenant)
 
 

@@ -4,7 +4,7 @@ from doing.
 They have no connection but one to this process and one to the database, and write nothing down. The
 first of them starts when requests have to wait for each other; until one is ready, and whenever
 there is none, the threads of the crew decide. Of one that ends, all that it had under way is lost,
-and refused: whatever made it end must not meet this process as well.
+and refused: whatever made it end should not meet this process as well.
 """
 
 from __future__ import annotations

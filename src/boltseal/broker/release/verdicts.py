@@ -26,6 +26,9 @@ if TYPE_CHECKING:
             """One that is new enough; with ``stale`` the newest. Raises RefusedError."""
 
 
+LATE: Final = ("unavailable", "everything changes too fast")
+
+
 class NotHereError(Exception):
     """It cannot be decided in this process, for want of something that another one has."""
 
@@ -190,9 +193,6 @@ def within_limits(found: Verdict | None, exhausted: Exhausted, now: int) -> Verd
     return replace(
         found, code="limited", detail=detail, wait=wait, answer=b"", counts=(), entry=entry
     )
-
-
-LATE: Final = ("unavailable", "everything changes too fast")
 
 
 def where(error: BaseException) -> str:
